@@ -1,0 +1,7 @@
+"""A small exact backend for Loops, and the tools to test with it."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"
