@@ -1,0 +1,1 @@
+"""Low-rank adapters: what they change, how they start, what they add."""
