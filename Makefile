@@ -26,7 +26,7 @@ ifneq ($(UV),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 else
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 endif
 
 # Torch is used by tests that compare with it, by nothing else. On Linux the package index serves a build
@@ -66,7 +66,7 @@ imports: $(VENV)/.stamp-dev  ## check who imports whom
 	$(BIN)/lint-imports
 
 types: $(VENV)/.stamp-dev  ## check types
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.stamp-dev  ## build the documentation into site/, warnings are errors
 	$(BIN)/mkdocs build --strict --quiet
@@ -102,6 +102,6 @@ $(VENV)/.stamp-quickstart: $(VENV)/.stamp-build pyproject.toml $(PROJECTS)
 $(VENV)/.stamp-dev: $(VENV)/.stamp-build pyproject.toml $(PROJECTS)
 	@echo "installing everything into $(VENV)"
 	$(INSTALL) $(PINNED) --no-build-isolation --group dev $(addprefix -e ,$(MEMBERS)) -e ".[all]"
-	@test -z "$(TORCH)" || $(INSTALL) $(PINNED) "$(TORCH)" || \
-		echo "no CPU build of torch found: the tests that compare with it will be skipped"
+	@test -z "$(TORCH)" || $(INSTALL) $(PINNED) "$(TORCH)" >$(VENV)/torch.log 2>&1 || \
+		echo "$(TORCH) is not to be had here (see $(VENV)/torch.log): tests that need it will be skipped"
 	@touch $@ $(VENV)/.stamp-quickstart

@@ -1,0 +1,27 @@
+"""Settings of the whole test run: Hypothesis profiles, and an environment without accelerator or network.
+
+Profiles: `dev` is short and is the default, `ci` is the same on every run (taken when CI is set), `deep`
+is for a long search by hand: `HYPOTHESIS_PROFILE=deep make test`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Read by jax, transformers and wandb when they are imported, so it must be said before any test is.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+
+# A first example may pay for a compilation or an import: time is not what these tests are about.
+settings.register_profile(
+    "dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "ci", parent=settings.get_profile("dev"), max_examples=60, derandomize=True
+)
+settings.register_profile("deep", parent=settings.get_profile("dev"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
