@@ -1,0 +1,37 @@
+"""What a transport is."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from loops_core.types.base import WireModel
+from loops_core.types.routes import Call
+
+ReplyT = TypeVar("ReplyT", bound=WireModel)
+
+
+class Transport(Protocol):
+    """Carries calls to the service and brings back replies.
+
+    `send` may be called from many threads at once, `send_async` from many event loops; both may be
+    mixed. A refused call raises the `LoopsError` that the service raised. A `TransportError` means
+    that the call may or may not have arrived: the caller repeats it with the same idempotency key.
+    A poll (`RETRIEVE`) returns status `pending` after at most `call.hold_s` seconds. After `close`
+    every call raises `UsageError`; `close` and `aclose` may be called twice.
+    """
+
+    def send(self, call: Call[ReplyT]) -> ReplyT:
+        """Return the service's reply; blocks the calling thread."""
+        ...
+
+    async def send_async(self, call: Call[ReplyT]) -> ReplyT:
+        """Return the service's reply; never blocks the event loop."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections, threads and files; calls under way end with an error."""
+        ...
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        ...

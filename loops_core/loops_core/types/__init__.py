@@ -1,0 +1,1 @@
+"""Every public type, one subject a file."""

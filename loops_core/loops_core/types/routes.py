@@ -1,0 +1,176 @@
+"""Every call of the protocol as a value: the routes, and a call along one of them.
+
+A transport carries a `Call` to where its route is answered and brings back the route's reply. The client makes
+calls, the HTTP server reads requests back into calls, and the worker answers calls: all three
+read the one table below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, Literal, TypeVar
+
+from loops_core.types.base import WireModel
+from loops_core.types.checkpoint import CheckpointFilesResponse
+from loops_core.types.deployment import (
+    CheckpointListing,
+    CreateSamplerBody,
+    CreateTrainerBody,
+    Empty,
+    ModelListing,
+    PolicyVersion,
+    RunReply,
+    SamplerReply,
+    ServerCapabilities,
+    SessionReply,
+    ValidateCheckpointBody,
+)
+from loops_core.types.operation import (
+    OPERATIONS,
+    Accepted,
+    CancelReply,
+    OperationKind,
+    OperationStatus,
+)
+from loops_core.types.sampling import Completions, SampleBody
+
+ReplyT = TypeVar("ReplyT", bound=WireModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[ReplyT]):
+    """One row of the protocol.
+
+    Attributes:
+        name: the call's name in logs, traces and dispatch tables.
+        method: the HTTP method.
+        path: below the service's address; `{name}` stands for a path argument.
+        reply_type: what comes back.
+        body_type: what is sent; None = no body.
+        service: who answers: the control plane, a run's trainer, or a sampler.
+    """
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    reply_type: type[ReplyT]
+    body_type: type[WireModel] | None = None
+    service: Literal["control", "trainer", "sampler"] = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerPin:
+    """Which weights may answer a sample.
+
+    Attributes:
+        run_id: the run whose paired sampler is meant.
+        sampler_id: the standalone sampler that is meant.
+        checkpoint_path: serve exactly this checkpoint, until the floor is reached.
+        min_policy_version: the floor: the live adapter answers only from this version on.
+    """
+
+    run_id: str | None = None
+    sampler_id: str | None = None
+    checkpoint_path: str | None = None
+    min_policy_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[ReplyT]):
+    """A request along a route, complete with everything that a transport needs to carry it.
+
+    Attributes:
+        route: where to.
+        base_url: the answering service's own address, as the control plane gave it; None for the
+            control plane.
+        path_args: values of the path's `{name}` parts, unescaped.
+        query: the query string's fields.
+        body: an instance of the route's body type.
+        run_id: the run that the call belongs to.
+        idempotency_key: the same in every attempt; the service executes a key once.
+        pin: which weights may answer, for `SAMPLE`.
+        affinity_key: samples with one key are served by one replica where possible.
+        hold_s: how long the service may hold a poll, in seconds.
+        timeout_s: how long the transport may take in all, in seconds; None = its own bound.
+    """
+
+    route: Route[ReplyT]
+    base_url: str | None = None
+    path_args: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | int] = field(default_factory=dict)
+    body: WireModel | None = None
+    run_id: str | None = None
+    idempotency_key: str | None = None
+    pin: SamplerPin = SamplerPin()
+    affinity_key: str | None = None
+    hold_s: float = 0.0
+    timeout_s: float | None = None
+
+
+_LOOPS: Final = "/v1/loops"
+
+CREATE_SESSION: Final = Route("create_session", "POST", f"{_LOOPS}/sessions", SessionReply)
+CREATE_TRAINER: Final = Route(
+    "create_trainer", "POST", f"{_LOOPS}/trainers", RunReply, CreateTrainerBody
+)
+CREATE_SAMPLER: Final = Route(
+    "create_sampler", "POST", f"{_LOOPS}/samplers", SamplerReply, CreateSamplerBody
+)
+GET_CAPABILITIES: Final = Route(
+    "get_capabilities", "GET", f"{_LOOPS}/capabilities", ServerCapabilities
+)
+LIST_CHECKPOINTS: Final = Route(
+    "list_checkpoints", "GET", f"{_LOOPS}/checkpoints", CheckpointListing
+)
+GET_CHECKPOINT_FILES: Final = Route(
+    "get_checkpoint_files",
+    "GET",
+    f"{_LOOPS}/checkpoints/{{checkpoint_id}}/files",
+    CheckpointFilesResponse,
+)
+VALIDATE_CHECKPOINT: Final = Route(
+    "validate_checkpoint", "POST", f"{_LOOPS}/checkpoints/validate", Empty, ValidateCheckpointBody
+)
+
+SUBMIT: Final[Mapping[OperationKind, Route[Accepted]]] = {
+    kind: Route(kind.value, "POST", spec.path, Accepted, spec.body_type, "trainer")
+    for kind, spec in OPERATIONS.items()
+}
+"""The submit of every operation."""
+
+RETRIEVE: Final = Route(
+    "retrieve", "GET", "/operations/{operation_id}", OperationStatus, None, "trainer"
+)
+CANCEL: Final = Route(
+    "cancel", "POST", "/operations/{operation_id}/cancel", CancelReply, None, "trainer"
+)
+HEALTH: Final = Route("health", "GET", "/health", Empty, None, "trainer")
+POLICY_VERSION: Final = Route(
+    "policy_version", "GET", "/policy_version", PolicyVersion, None, "trainer"
+)
+
+SAMPLE: Final = Route("sample", "POST", "/sample", Completions, SampleBody, "sampler")
+LIST_MODELS: Final = Route("list_models", "GET", "/v1/models", ModelListing, None, "sampler")
+SAMPLER_POLICY_VERSION: Final = Route(
+    "sampler_policy_version", "GET", "/trainers_policy_version", PolicyVersion, None, "sampler"
+)
+
+ROUTES: Final[tuple[Route[WireModel], ...]] = (  # type: ignore[assignment]  # Route is covariant in use
+    CREATE_SESSION,
+    CREATE_TRAINER,
+    CREATE_SAMPLER,
+    GET_CAPABILITIES,
+    LIST_CHECKPOINTS,
+    GET_CHECKPOINT_FILES,
+    VALIDATE_CHECKPOINT,
+    *SUBMIT.values(),
+    RETRIEVE,
+    CANCEL,
+    HEALTH,
+    POLICY_VERSION,
+    SAMPLE,
+    LIST_MODELS,
+    SAMPLER_POLICY_VERSION,
+)
+"""Every route; a service answers all of them or says `UnsupportedError`."""
