@@ -1,13 +1,14 @@
-"""Settings of the whole test run: Hypothesis profiles, and an environment without accelerator or network.
+"""Settings of the whole test run: Hypothesis profiles, and no accelerator, no network.
 
-Profiles: `dev` is short and is the default, `ci` is the same on every run (taken when CI is set), `deep`
-is for a long search by hand: `HYPOTHESIS_PROFILE=deep make test`.
+Profiles: `dev` is short and is the default, `ci` is the same on every run and is taken when CI is
+set, `deep` is for a long search by hand: `HYPOTHESIS_PROFILE=deep make test`.
 """
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Read by jax, transformers and wandb when they are imported, so it must be said before any test is.
@@ -25,3 +26,10 @@ settings.register_profile(
 )
 settings.register_profile("deep", parent=settings.get_profile("dev"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests recorded but do not judge."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name} {value}")
