@@ -1,0 +1,66 @@
+"""What a package imports, anywhere in its code, is what its distribution declares."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+MEMBERS = ("loops_core", "loops_transport_http", "loops_backend_jax", "loops_mock")
+
+# Imported inside functions that are called with, or asked for, values of that very library.
+CALLERS_OWN = {"loops_core": {"jax", "torch"}, "loops_backend_jax": {"torch"}}
+
+
+def type_checking_blocks(tree: ast.Module) -> set[ast.AST]:
+    """Return the nodes that only type checkers read."""
+    return {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the top-level names that a file imports at run time, in functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = type_checking_blocks(tree)
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def declared(folder: Path) -> set[str]:
+    """Return the distributions that a member asks for, those of its extras included."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    texts = [*project["dependencies"], *(text for extra in extras for text in extra)]
+    return {canonicalize_name(Requirement(text).name) for text in texts}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_import_is_declared(member: str, root: Path) -> None:
+    distributions = importlib.metadata.packages_distributions()
+    allowed = declared(root / member) | CALLERS_OWN.get(member, set())
+    undeclared = {
+        f"{path.name}: {name}"
+        for path in (root / member / member).rglob("*.py")
+        for name in imported(path)
+        if name != member
+        and name not in sys.stdlib_module_names
+        and not allowed & {canonicalize_name(d) for d in distributions.get(name, [name])}
+    }
+    assert not undeclared
