@@ -90,8 +90,8 @@ class BackendSettings:
         compute_dtype: of activations.
         max_batch_tokens: rows x row length of one compiled pass, padding included; more data takes
             more passes. One row longer than this still runs, alone.
-        max_logits_bytes: bound of the one [tokens, vocab] chunk of float32 logits alive at a time.
-        remat: recompute each block in the backward pass: about 45 % more time, a tenth of the memory.
+        max_logits_bytes: bound of the one chunk of float32 logits alive at a time.
+        remat: recompute blocks in the backward pass: 45 % more time, a tenth of the memory.
     """
 
     weights_dtype: DtypeName = "float32"
@@ -115,8 +115,8 @@ def load_model_config(model_dir: Path) -> ModelConfig:
     path = model_dir / "config.json"
     if not path.is_file():
         raise NotFoundError(
-            f"base_model: no config.json in {str(model_dir)!r}; expected a directory with config.json and"
-            " *.safetensors; check the path",
+            f"base_model: no config.json in {str(model_dir)!r}; expected a directory with"
+            " config.json and *.safetensors; check the path",
             kind="model",
             name=str(model_dir),
             field="base_model",
@@ -131,7 +131,7 @@ def load_model_config(model_dir: Path) -> ModelConfig:
 
 
 def make_model_config(raw: Mapping[str, object]) -> ModelConfig:
-    """Return the model's shape from the fields of a `config.json`; errors as `load_model_config`."""
+    """Return the model's shape from the fields of `config.json`; raises as `load_model_config`."""
     fields = _Fields(raw)
     family = _family(fields)
     _check_supported(fields, family)
@@ -179,7 +179,10 @@ def _check_supported(fields: _Fields, family: str) -> None:
     activation = fields.raw.get("hidden_act", "silu")
     if activation not in ACTIVATIONS:
         raise _unsupported("hidden_act", activation, ACTIVATIONS)
-    if fields.raw.get("sliding_window") is not None and fields.raw.get("use_sliding_window") is not False:
+    if (
+        fields.raw.get("sliding_window") is not None
+        and fields.raw.get("use_sliding_window") is not False
+    ):
         raise _unsupported("sliding_window", fields.raw["sliding_window"], ("null",))
     kinds = fields.raw.get("layer_types") or ["full_attention"]
     if not isinstance(kinds, list) or set(map(str, kinds)) != {"full_attention"}:
@@ -197,7 +200,9 @@ def _rope(fields: _Fields) -> RopeConfig:
     newer = fields.raw.get("rope_parameters")
     nested = newer if newer is not None else fields.raw.get("rope_scaling")
     if nested is not None and not isinstance(nested, Mapping):
-        raise CheckpointError(f"config.json: rope parameters are {nested!r}; expected an object or null")
+        raise CheckpointError(
+            f"config.json: rope parameters are {nested!r}; expected an object or null"
+        )
     rope = _Fields(nested or {})
     theta = rope.number("rope_theta", fields.number("rope_theta", 10000.0))
     kind = rope.raw.get("rope_type", rope.raw.get("type", "default"))
@@ -225,7 +230,8 @@ def _rope(fields: _Fields) -> RopeConfig:
 
 def _unsupported(field: str, value: object, supported: tuple[str, ...]) -> UnsupportedError:
     return UnsupportedError(
-        f"config.json: {field} is {value!r}; supported: {', '.join(supported)}; choose another model",
+        f"config.json: {field} is {value!r}; supported: {', '.join(supported)};"
+        " choose another model",
         field="base_model",
     )
 

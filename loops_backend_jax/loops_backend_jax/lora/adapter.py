@@ -2,11 +2,12 @@
 
 An adapter's arrays ("factors") are a tree that mirrors the model's modules:
 
-    {"layers": {"self_attn": {"q_proj": {"lora_a": [layers, in, rank], "lora_b": [layers, rank, out]}}},
+    {"layers": {"self_attn": {"q_proj": {"lora_a": [layers, in, rank],
+                                         "lora_b": [layers, rank, out]}}},
      "lm_head": {"lora_a": [in, rank], "lora_b": [rank, out]}}
 
-The model reads it as the collection `lora`; a module that has no entry adds nothing. Everything that
-depends on rank and alpha together is in `AdapterSpec.scale`, and nowhere else.
+The model reads it as the collection `lora`; a module that has no entry adds nothing. What depends
+on rank and alpha together is in `AdapterSpec.scale`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
-from loops_core.errors import UsageError
 
 from loops_backend_jax.config import ModelConfig
+from loops_core.errors import UsageError
 
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
@@ -64,13 +65,16 @@ def make_adapter_spec(
         UsageError: a rank under 1, an alpha that is not a finite number, or an unknown target.
     """
     if isinstance(rank, bool) or rank < 1:
-        raise UsageError(f"rank is {rank}; expected an integer from 1; 8 to 64 are usual", field="rank")
+        raise UsageError(
+            f"rank is {rank}; expected an integer from 1; 8 to 64 are usual", field="rank"
+        )
     if not np.isfinite(alpha):
         raise UsageError(f"alpha is {alpha}; expected a finite number; 32 is usual", field="alpha")
     unknown = sorted(set(targets) - set(ALL_TARGETS))
     if unknown or not targets:
         raise UsageError(
-            f"targets are {targets!r}; expected at least one of {', '.join(ALL_TARGETS)}", field="targets"
+            f"targets are {targets!r}; expected at least one of {', '.join(ALL_TARGETS)}",
+            field="targets",
         )
     ordered = tuple(name for name in ALL_TARGETS if name in targets)
     return AdapterSpec(rank=rank, alpha=float(alpha), targets=ordered)
@@ -180,7 +184,9 @@ def lora_delta(
     return ((x.astype(lora_a.dtype) @ lora_a) @ lora_b) * scale
 
 
-def merge_factors(params: Params, factors: Factors, *, spec: AdapterSpec, config: ModelConfig) -> Params:
+def merge_factors(
+    params: Params, factors: Factors, *, spec: AdapterSpec, config: ModelConfig
+) -> Params:
     """Return params of a model without adapter that computes what base plus adapter does.
 
     A tied model whose unembedding is adapted gets an unembedding of its own under `lm_head`.
@@ -222,7 +228,9 @@ def _copy_tree(tree: PyTree) -> dict[str, PyTree]:
     return {k: _copy_tree(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
 
 
-def iter_arrays(tree: PyTree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
+def iter_arrays(
+    tree: PyTree, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
     """Yield (path, array) of every leaf of a tree of dicts, in sorted order of keys."""
     for key in sorted(tree):
         value = tree[key]

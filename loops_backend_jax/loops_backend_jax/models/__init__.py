@@ -15,9 +15,7 @@ from loops_backend_jax.models.qwen3 import Qwen3Block
 BLOCKS: Mapping[str, type[PreNormBlock]] = {"llama": LlamaBlock, "qwen3": Qwen3Block}
 
 
-def make_model(
-    config: ModelConfig, settings: BackendSettings = BackendSettings(), *, unroll: int = 1
-) -> Decoder:
+def make_model(config: ModelConfig, settings: BackendSettings, *, unroll: int = 1) -> Decoder:
     """Return the module of the model's family; it holds no weights and compares by value."""
     return Decoder(
         config=config,

@@ -7,10 +7,9 @@ takes it from `unembedding(params)`, because [tokens, vocab] logits are made in 
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -63,7 +62,7 @@ class Decoder(nn.Module):
             tokens: token ids, [batch, seq]; anything in the vocabulary where padded.
             positions: [batch, seq], from 0 in each sequence.
             segment_ids: [batch, seq], 0 where padded; with a cache, one sequence a row.
-            lora_scale: `AdapterSpec.scale` of the adapter in the collection `lora`, if there is one.
+            lora_scale: `AdapterSpec.scale` of the adapter in the collection `lora`.
             cache: [layers, batch, slots, kv_heads, head_size] twice; None: no earlier tokens.
         """
         config = self.config
@@ -89,7 +88,7 @@ class Decoder(nn.Module):
             block,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, 0),
+            in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType] # flax says int
             out_axes=0,
             length=self.config.num_layers,
             unroll=self.unroll,
@@ -135,7 +134,6 @@ def apply_decoder(
     variables = {"params": params}
     if factors is not None:
         variables["lora"] = factors
-    hidden: tuple[jax.Array, KeyValues | None] = model.apply(
-        variables, *inputs, lora_scale=lora_scale, cache=cache
-    )
-    return hidden
+    result: Any = model.apply(variables, *inputs, lora_scale=lora_scale, cache=cache)
+    hidden, cache = result
+    return hidden, cache

@@ -3,7 +3,8 @@
 Conventions: `dtype` is that of activations; norms, softmax and rotation angles are float32 always.
 Token rows carry `positions` (from 0 in each sequence) and `segment_ids` (0 is padding, sequences of
 one row count from 1): a token sees the tokens of its own segment up to its own position, so several
-sequences may share a row. With a cache, a row is one sequence and the key of position p is in slot p.
+sequences may share a row. With a cache, a row is one sequence, and slot p holds the key of
+position p.
 """
 
 from __future__ import annotations
@@ -85,7 +86,10 @@ class LoraLinear(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(x.dtype)
         if self.has_variable("lora", "lora_a"):
-            lora_a, lora_b = self.get_variable("lora", "lora_a"), self.get_variable("lora", "lora_b")
+            lora_a, lora_b = (
+                self.get_variable("lora", "lora_a"),
+                self.get_variable("lora", "lora_b"),
+            )
             y = y + lora_delta(x, lora_a, lora_b, scale=lora_scale).astype(x.dtype)
         return y
 
@@ -255,7 +259,7 @@ def write_cache(
     value: Float[Array, "batch seq kv_heads head"],
     slots: Int[Array, "batch seq"],
 ) -> KeyValues:
-    """Return the cache with keys and values put into their slots; slots past its end are dropped."""
+    """Return the cache with keys and values in their slots; those past its end are dropped."""
     rows = jnp.arange(key.shape[0])[:, None]
     keys = cache.keys.at[rows, slots].set(key.astype(cache.keys.dtype), mode="drop")
     values = cache.values.at[rows, slots].set(value.astype(cache.values.dtype), mode="drop")

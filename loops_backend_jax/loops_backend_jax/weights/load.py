@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from loops_core.errors import CheckpointError, NotFoundError
 from safetensors import SafetensorError, safe_open
 
 from loops_backend_jax.config import BackendSettings, DtypeName, ModelConfig
@@ -19,6 +18,7 @@ from loops_backend_jax.lora.adapter import Params, iter_arrays, set_in
 from loops_backend_jax.models import make_model
 from loops_backend_jax.weights import TABLES
 from loops_backend_jax.weights.table import WeightRow
+from loops_core.errors import CheckpointError, NotFoundError
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 STORED_DTYPES = ("F32", "BF16", "F16")
@@ -38,7 +38,7 @@ def load_params(model_dir: Path, config: ModelConfig, *, dtype: DtypeName = "flo
 
     Raises:
         NotFoundError: there are no safetensors files.
-        CheckpointError: tensors are missing, unexpected, or of another shape or dtype; all are named.
+        CheckpointError: tensors are missing, unexpected, or of another shape or dtype.
     """
     table = TABLES[config.family](config)
     shapes = param_shapes(config)
@@ -72,8 +72,8 @@ def _tensor_files(model_dir: Path) -> Mapping[str, Path] | Path:
     index = model_dir / INDEX_FILE
     if not index.is_file():
         raise NotFoundError(
-            f"base_model: neither {SINGLE_FILE} nor {INDEX_FILE} in {str(model_dir)!r}; expected weights"
-            " as safetensors; convert the model",
+            f"base_model: neither {SINGLE_FILE} nor {INDEX_FILE} in {str(model_dir)!r};"
+            " expected weights as safetensors; convert the model",
             kind="model",
             name=str(model_dir),
             field="base_model",
@@ -95,7 +95,7 @@ class _TensorFiles:
 
     def __init__(self, files: Mapping[str, Path] | Path, stack: ExitStack) -> None:
         paths = [files] if isinstance(files, Path) else sorted(set(files.values()))
-        self._holder = {}
+        self._holder: dict[str, Any] = {}
         for path in paths:
             try:
                 opened = stack.enter_context(safe_open(path, framework="flax"))
@@ -106,9 +106,11 @@ class _TensorFiles:
                     raise CheckpointError(f"{path}: tensor {name!r} stands in another file too")
                 self._holder[name] = opened
         self.names = frozenset(self._holder)
-        if not isinstance(files, Path) and self.names != set(files):
-            odd = sorted(self.names ^ set(files))
-            raise CheckpointError(f"{INDEX_FILE} and its shards disagree about {_listed(odd)}")
+        odd = set[str]() if isinstance(files, Path) else self.names ^ files.keys()
+        if odd:
+            raise CheckpointError(
+                f"{INDEX_FILE} and its shards disagree about {_listed(sorted(odd))}"
+            )
 
     def read(self, name: str) -> np.ndarray:
         stored = self._holder[name].get_slice(name).get_dtype()
@@ -119,7 +121,9 @@ class _TensorFiles:
         return np.asarray(self._holder[name].get_tensor(name))
 
 
-def _load_row(tensors: _TensorFiles, row: WeightRow, num_layers: int, dtype: jnp.dtype) -> np.ndarray:
+def _load_row(
+    tensors: _TensorFiles, row: WeightRow, num_layers: int, dtype: jnp.dtype
+) -> np.ndarray:
     def one(name: str) -> np.ndarray:
         array = tensors.read(name)
         return (array.T if row.transform == "transpose" else array).astype(dtype)

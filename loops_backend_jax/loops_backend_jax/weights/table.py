@@ -32,7 +32,7 @@ class WeightRow:
 
 
 def linear_rows(part: str, name: str, *, bias: bool) -> tuple[WeightRow, ...]:
-    """Return the rows of one linear layer of every block: its kernel, and its bias if it has one."""
+    """Return the rows of one linear layer of every block: its kernel, and its bias if any."""
     file_name, path = f"model.layers.{{layer}}.{part}.{name}", ("layers", part, name)
     kernel = WeightRow(f"{file_name}.weight", (*path, "kernel"), "transpose")
     return (kernel, WeightRow(f"{file_name}.bias", (*path, "bias"))) if bias else (kernel,)

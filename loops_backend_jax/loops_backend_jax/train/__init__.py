@@ -1,0 +1,1 @@
+"""Training: datums into batches, the state of a trainer, its two steps."""
