@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load
 
 from loops_backend_jax.config import load_model_config
-from loops_backend_jax.resolvers.gguf import convert_gguf, to_half_split
+from loops_backend_jax.resolvers.gguf import convert_gguf
 from loops_core.errors import CheckpointError
 
 WIDTH, HEADS, KV_HEADS, FF, VOCAB = 32, 4, 2, 64, 6
@@ -98,9 +98,13 @@ def test_query_and_key_rows_are_put_back_by_head(
 ) -> None:
     tensors, out = converted
     weights = load_weights(out)
+    half = WIDTH // HEADS // 2
     for name, short, heads in (("q_proj", "attn_q", HEADS), ("k_proj", "attn_k", KV_HEADS)):
-        expected = to_half_split(tensors[f"blk.0.{short}.weight"], heads)
-        np.testing.assert_array_equal(weights[f"model.layers.0.self_attn.{name}.weight"], expected)
+        stored = tensors[f"blk.0.{short}.weight"].reshape(heads, 2 * half, WIDTH)
+        found = weights[f"model.layers.0.self_attn.{name}.weight"].reshape(stored.shape)
+        for i in range(half):  # pair i of a rotation: neighbours there, half a head apart here
+            np.testing.assert_array_equal(found[:, i], stored[:, 2 * i])
+            np.testing.assert_array_equal(found[:, i + half], stored[:, 2 * i + 1])
 
 
 def test_the_config_is_one_that_the_backend_reads(
