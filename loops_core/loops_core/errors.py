@@ -2,27 +2,31 @@
 
 ```text
 LoopsError                      the one root; retryable: a bool on the class; fields are keyword-only
-├── UsageError                  a wrong field, shape or dtype; raised at the call, or refused by the server (also a ValueError)
-│   └── UnsupportedError        the backend does not claim this capability (also a NotImplementedError)
-├── NotFoundError               no such run, model or checkpoint (also a LookupError); kind, name
-├── ConflictError               the same idempotency key came with another body; first_operation_id
-├── RemoteOpError *             the operation ran and failed, the state is as before it; error_class
-├── OperationCancelledError     the operation was cancelled before it ran (also a concurrent.futures.CancelledError)
+├── UsageError                  a wrong field, shape or dtype; at the call, or by the service
+│   └── UnsupportedError        the backend does not claim this capability
+├── NotFoundError               no such run, model or checkpoint; kind, name
+├── ConflictError               the same idempotency key, another body; first_operation_id
+├── RemoteOpError *             the operation ran and failed, the state is as before; error_class
+├── OperationCancelledError     the operation was cancelled before it ran
 ├── UnknownRequestError *       no such operation, or its result has expired
-├── TransportError              retryable: it may have arrived or not, the same idempotency key is safe
+├── TransportError              retryable: it may have arrived or not, the same key is safe
 │   ├── UnreachableError        no connection, or it broke
 │   ├── BusyError               over the bound; retry_after_s
 │   └── ServerShutdownError *   going away
-├── ResultTimeoutError          the wait ended, the operation goes on, the future stays usable (also a TimeoutError)
+├── ResultTimeoutError          the wait ended, the operation goes on, the future stays usable
 │   └── SampleTimeoutError *    timeout
-├── SamplerTerminatedError *    deployment_id, status (also a RuntimeError)
-├── StalePolicyError            the sampler did not reach the version in time (also a RuntimeError); min_policy_version
+├── SamplerTerminatedError *    deployment_id, status
+├── StalePolicyError            the sampler did not reach the version in time; min_policy_version
 ├── CheckpointError             damaged, foreign, or written by another version
-└── PluginError                 two plugins with one name, none with that name, a wrong return type
+└── PluginError                 two plugins with one name, none with it, a wrong return type
 ```
 
-A name with a star exists in the published API with the same base classes and attributes. Every class
-goes through pickle and through `error_to_body` / `error_from_body` without loss of class or fields.
+A name with a star exists in the published API with the same base classes and attributes. Where a
+standard exception says the same, the class is one too: UsageError is a ValueError, UnsupportedError
+a NotImplementedError, NotFoundError a LookupError, OperationCancelledError a
+concurrent.futures.CancelledError, ResultTimeoutError a TimeoutError, SamplerTerminatedError and
+StalePolicyError are RuntimeErrors. Every class goes through pickle and through `error_to_body` /
+`error_from_body` without loss of class or fields.
 """
 
 from __future__ import annotations
@@ -186,7 +190,11 @@ class RemoteOpError(LoopsError):
     @property
     def context(self) -> dict[str, str]:
         """Return the operation's descriptors that are known."""
-        known = {"operation_id": self.operation_id, "operation": self.operation, "run_id": self.run_id}
+        known = {
+            "operation_id": self.operation_id,
+            "operation": self.operation,
+            "run_id": self.run_id,
+        }
         return {name: value for name, value in known.items() if value is not None}
 
     @property

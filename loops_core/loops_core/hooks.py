@@ -147,6 +147,15 @@ def loops_resolve_model(base_model: str) -> Path | None:  # type: ignore[empty-b
 
 
 @hookspec
+def loops_model_names() -> Sequence[str]:  # type: ignore[empty-body]
+    """Return names that the plugin's `loops_resolve_model` resolves, for listings and hints.
+
+    Called whenever a service tells what it offers, or a name was not found; all are gathered. Quick:
+    fetches nothing.
+    """
+
+
+@hookspec
 def loops_loss_functions() -> Sequence[LossFunction]:  # type: ignore[empty-body]
     """Return losses to offer by name. Called once when a backend is opened; all are gathered.
 
@@ -164,11 +173,11 @@ def loops_checkpoint_store(uri: str) -> CheckpointStore | None:  # type: ignore[
 
 @hookspec(firstresult=True)
 def loops_provision(run_spec: RunSpec, backend: Backend) -> Backend | None:  # type: ignore[empty-body]
-    """Return the backend on which to open this run's trainer and sampler, or None.
+    """Return the backend on which to open this run's trainer, or None.
 
     Called once a run, before its trainer is opened. The first answer wins; without one the run
     lives where the worker is: on `backend` itself. A provisioner returns a backend of its own
-    whose trainers and samplers live elsewhere and keep the same contract.
+    whose trainers live elsewhere and keep the same contract.
     """
 
 

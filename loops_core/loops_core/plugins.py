@@ -90,7 +90,8 @@ class Plugins:
         if found is None:
             raise NotFoundError(
                 f"base_model {base_model!r} was not found: expected a local directory with "
-                "config.json, or a name that an installed plugin resolves",
+                f"config.json, or a name that a plugin resolves, such as "
+                f"{', '.join(self.model_names()) or '(none installed)'}",
                 kind="model",
                 name=base_model,
                 field="base_model",
@@ -98,6 +99,11 @@ class Plugins:
         if not isinstance(found, Path):
             raise PluginError(f"loops_resolve_model must return a Path, not {type(found).__name__}")
         return found
+
+    def model_names(self) -> list[str]:
+        """Return the model names that plugins list, sorted."""
+        answers: list[Any] = self._manager.hook.loops_model_names()
+        return sorted({name for answer in answers for name in answer})
 
     def loss_functions(self) -> tuple[LossFunction, ...]:
         """Return the losses of all plugins.
@@ -126,7 +132,7 @@ class Plugins:
         return store
 
     def provision(self, run_spec: RunSpec, backend: Backend) -> Backend:
-        """Return the backend on which the run lives; `backend` itself unless a plugin says otherwise."""
+        """Return the backend on which the run lives: `backend`, unless a plugin says otherwise."""
         placed: Backend | None = self._manager.hook.loops_provision(
             run_spec=run_spec, backend=backend
         )
@@ -160,7 +166,7 @@ class Plugins:
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             try:
                 implementation.function(*[event for _ in implementation.argnames])
-            except Exception:  # an observer's failure must not become the operation's
+            except Exception:  # noqa: BLE001  # an observer's failure is not the operation's
                 _log.exception("plugin %s failed in %s", implementation.plugin_name, hook)
 
 
@@ -170,7 +176,9 @@ def _register(manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoin
     except LoopsError:
         raise
     except (ImportError, AttributeError, pluggy.PluginValidationError, ValueError) as error:
-        raise PluginError(f"plugin {entry.name!r} ({entry.value}) does not load: {error}") from error
+        raise PluginError(
+            f"plugin {entry.name!r} ({entry.value}) does not load: {error}"
+        ) from error
 
 
 def _nobody(what: str, name: str) -> str:

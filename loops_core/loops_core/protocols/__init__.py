@@ -12,8 +12,8 @@ from loops_core.protocols.sampling import (
     SampleHandle,
     SampleOutcome,
     Sampler,
-    SampleRequest,
     SamplerDescription,
+    SampleRequest,
     SamplerFeature,
     SamplerSpec,
 )

@@ -43,7 +43,8 @@ class BackendConfig:
 
     Attributes:
         losses: the losses that plugins brought.
-        options: the query part of the URL, such as `dtype=bfloat16`; a backend refuses what it does not know.
+        options: the query part of the URL, such as `dtype=bfloat16`; a backend refuses what it
+            does not know.
     """
 
     losses: tuple[LossFunction, ...] = ()

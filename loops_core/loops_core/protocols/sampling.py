@@ -8,9 +8,7 @@ from typing import Literal, NewType, Protocol
 
 from loops_core.types.sampling import StopReason
 
-SamplerFeature = Literal[
-    "top_k", "top_p", "stop_strings", "prompt_logprobs", "structured_outputs"
-]
+SamplerFeature = Literal["top_k", "top_p", "stop_strings", "prompt_logprobs", "structured_outputs"]
 """What a sampler may or may not offer beyond temperature, seed, stop token ids and max_tokens."""
 
 SampleHandle = NewType("SampleHandle", int)
@@ -58,7 +56,8 @@ class SampleRequest:
         stop_token_ids: ids that end a sequence, besides the model's own end-of-sequence ids.
         stop_strings: texts that end a sequence; not part of it.
         seed: the random key of a token is a function of (seed, number of the sample, position).
-        top_k_prompt_logprobs: None = no prompt logprobs; k = the actual tokens and the k most likely.
+        top_k_prompt_logprobs: None = no prompt logprobs; k = those of the actual tokens and of the
+            k most likely.
     """
 
     prompt: tuple[int, ...]
@@ -98,7 +97,8 @@ class SampleOutcome:
     Attributes:
         handle: which request.
         sequences: one per sample, in order.
-        prompt_logprobs: per prompt position, the first None: (token, logprob) pairs, the actual token's first.
+        prompt_logprobs: (token, logprob) pairs for each prompt position, the actual token's first;
+            the first position is None.
         error: what went wrong; then there are no sequences.
     """
 
@@ -111,8 +111,8 @@ class SampleOutcome:
 class Sampler(Protocol):
     """An engine that draws tokens with one base model and any number of resident adapters.
 
-    Turned by one thread at a time: `submit` queues a request, `step` does a bounded piece of work and
-    returns what finished. A request keeps the adapter it named to its end.
+    Turned by one thread at a time: `submit` queues a request, `step` does a bounded piece of work
+    and returns what finished. A request keeps the adapter it named to its end.
     """
 
     def describe(self) -> SamplerDescription:
@@ -120,7 +120,7 @@ class Sampler(Protocol):
         ...
 
     def load_adapter(self, adapter_id: str, path: Path) -> None:
-        """Make the PEFT adapter at `path` resident under `adapter_id`; a loaded id is left as it is.
+        """Make the PEFT adapter at `path` resident under `adapter_id`; a loaded id stays as it is.
 
         Raises:
             CheckpointError: the files are damaged or do not fit the base model.
@@ -128,7 +128,7 @@ class Sampler(Protocol):
         ...
 
     def drop_adapter(self, adapter_id: str) -> None:
-        """Forget an adapter once the requests that use it are finished; an unknown id is no error."""
+        """Forget an adapter once no request uses it; an unknown id is no error."""
         ...
 
     def submit(self, request: SampleRequest) -> SampleHandle:

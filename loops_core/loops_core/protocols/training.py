@@ -117,7 +117,7 @@ class Trainer(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Write the complete state (adapter, moments, step, pending gradients) into an empty directory."""
+        """Write adapter, moments, step and pending gradients into an empty directory."""
         ...
 
     def load(self, path: Path, *, optimizer: bool) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, NonNegativeInt
+from pydantic import AliasChoices, Field, NonNegativeInt
 
 from loops_core.types.base import WireModel
 
@@ -77,7 +77,7 @@ def is_checkpoint_name(name: str) -> bool:
 class LoraAdapterConfig(WireModel):
     """The adapter's rank; `r` in JSON."""
 
-    rank: int = Field(alias="r")
+    rank: int = Field(validation_alias=AliasChoices("r", "rank"), serialization_alias="r")
 
 
 class Checkpoint(WireModel):

@@ -1,8 +1,9 @@
 """One value as bytes: a JSON text whose tensors lie behind it as raw little-endian buffers.
 
-Layout: the magic `LOOPSF1\\n`; the length of the header as 8 little-endian bytes; the header, JSON
-with `body` and `frames` (`[start, size]` of each buffer, in bytes from the end of the header's padding); zero bytes up
-to a multiple of 8; the buffers, each starting at a multiple of 8. The same value gives the same bytes.
+Layout: the magic, `LOOPSF1` and a line feed; the length of the header as 8 little-endian bytes; the
+header, JSON with `body` and `frames` (`[start, size]` of each buffer, in bytes from the end of the
+header's padding); zero bytes up to a multiple of 8; the buffers, each starting at a multiple of 8.
+The same value gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,124 @@
+"""The runs that a worker has open: each a log, and a machine that the log drives."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from loops_core.worker.host import OperationHost
+
+from loops_core.clock import Clock
+from loops_core.errors import NotFoundError, ServerShutdownError
+from loops_core.protocols import TrainerDescription
+from loops_core.worker.checkpoints import Checkpoints
+from loops_core.worker.machine import TrainerMachine
+from loops_core.worker.models import Models
+from loops_core.worker.records import CheckpointRecord, Records, RunRecord
+from loops_core.worker.sampling import LiveWeights, SamplingDesk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """A run whose trainer is in this process.
+
+    Attributes:
+        record: what the run is.
+        machine: its state; only the log's thread may change it.
+        log: where its operations go.
+        description: what its trainer is; submits are checked against it.
+    """
+
+    record: RunRecord
+    machine: TrainerMachine
+    log: OperationHost
+    description: TrainerDescription
+
+
+@final
+class _LivePublisher:
+    """Lets published weights answer for one run."""
+
+    def __init__(self, desk: SamplingDesk, live: LiveWeights, models: Models) -> None:
+        self._desk = desk
+        self._live = live
+        self._models = models
+
+    def publish(self, record: CheckpointRecord) -> None:
+        """Let the checkpoint's weights answer from now on."""
+        self._live.set(record.run_id, self._desk.loaded(record))
+        self._models.published(record.base_model)
+
+
+@final
+class Runs:
+    """Opens runs, new ones and those of an earlier process, and closes them."""
+
+    def __init__(
+        self,
+        directory: Path | None,
+        records: Records,
+        checkpoints: Checkpoints,
+        models: Models,
+        desk: SamplingDesk,
+        live: LiveWeights,
+        clock: Clock,
+    ) -> None:
+        """Keep logs in a folder for each run below `directory`, or in memory."""
+        self._directory = directory
+        self._records = records
+        self._checkpoints = checkpoints
+        self._models = models
+        self._live = live
+        self._publisher = _LivePublisher(desk, live, models)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[str, OpenRun] = {}
+        self._closed = False
+
+    def start(self, record: RunRecord) -> OpenRun:
+        """Open a run that is new; its record is kept once its trainer stands."""
+        with self._lock:
+            run = self._open_run(record)
+            self._records.add(record)
+            return run
+
+    def get(self, run_id: str) -> OpenRun:
+        """Return a run; one of an earlier process is opened from its snapshot and log.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        with self._lock:
+            run = self._open.get(run_id)
+            if run is not None:
+                return run
+            record = self._records.run(run_id)
+            if record is None:
+                raise NotFoundError(
+                    f"run_id {run_id!r}: there is no such run", kind="run", name=run_id
+                )
+            return self._open_run(record)
+
+    def close(self) -> None:
+        """Close all runs; queued operations of durable logs wait for the next start."""
+        with self._lock:
+            self._closed = True
+            runs, self._open = list(self._open.values()), {}
+        for run in runs:
+            run.log.close()
+
+    def _open_run(self, record: RunRecord) -> OpenRun:
+        if self._closed:
+            raise ServerShutdownError("the service is closed")
+        trainer = self._models.open_trainer(record)
+        machine = TrainerMachine(record, trainer, self._checkpoints, self._publisher)
+        answering = self._records.live_checkpoint(record.id)
+        if answering is not None:
+            self._publisher.publish(answering)
+        directory = None if self._directory is None else self._directory / "runs" / record.id
+        log = OperationHost.open(directory, machine, clock=self._clock)
+        run = OpenRun(record=record, machine=machine, log=log, description=trainer.describe())
+        self._open[record.id] = run
+        return run
