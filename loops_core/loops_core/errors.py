@@ -1,7 +1,7 @@
 """Every error that Loops raises, in one tree.
 
 ```text
-LoopsError                      the one root; retryable: a bool on the class; fields are keyword-only
+LoopsError                      the one root; retryable: a bool on the class; keyword-only fields
 ├── UsageError                  a wrong field, shape or dtype; at the call, or by the service
 │   └── UnsupportedError        the backend does not claim this capability
 ├── NotFoundError               no such run, model or checkpoint; kind, name

@@ -122,7 +122,7 @@ class CheckpointEvent:
 
 
 @hookspec(firstresult=True)
-def loops_transport(url: str, config: TransportConfig) -> Transport | None:  # type: ignore[empty-body]
+def loops_transport(url: str, config: TransportConfig) -> Transport | None:
     """Return a transport for the URL's scheme, or None for a scheme of somebody else.
 
     Called once when a client is opened; the first transport wins.
@@ -130,7 +130,7 @@ def loops_transport(url: str, config: TransportConfig) -> Transport | None:  # t
 
 
 @hookspec(firstresult=True)
-def loops_backend(name: str, config: BackendConfig) -> Backend | None:  # type: ignore[empty-body]
+def loops_backend(name: str, config: BackendConfig) -> Backend | None:
     """Return the backend of this name, or None for a name of somebody else.
 
     Called once by the worker that will own the backend; the first one wins.
@@ -138,7 +138,7 @@ def loops_backend(name: str, config: BackendConfig) -> Backend | None:  # type: 
 
 
 @hookspec(firstresult=True)
-def loops_resolve_model(base_model: str) -> Path | None:  # type: ignore[empty-body]
+def loops_resolve_model(base_model: str) -> Path | None:
     """Return a local directory with the model's config, weights and tokenizer, or None.
 
     Called by workers when a trainer or sampler is created and by clients for the tokenizer; may
@@ -147,24 +147,26 @@ def loops_resolve_model(base_model: str) -> Path | None:  # type: ignore[empty-b
 
 
 @hookspec
-def loops_model_names() -> Sequence[str]:  # type: ignore[empty-body]
+def loops_model_names() -> Sequence[str]:
     """Return names that the plugin's `loops_resolve_model` resolves, for listings and hints.
 
-    Called whenever a service tells what it offers, or a name was not found; all are gathered. Quick:
-    fetches nothing.
+    Called whenever a service tells what it offers, or a name was not found; all are gathered.
+    Quick: fetches nothing.
     """
+    return ()
 
 
 @hookspec
-def loops_loss_functions() -> Sequence[LossFunction]:  # type: ignore[empty-body]
+def loops_loss_functions() -> Sequence[LossFunction]:
     """Return losses to offer by name. Called once when a backend is opened; all are gathered.
 
     Two losses of one name are a `PluginError`.
     """
+    return ()
 
 
 @hookspec(firstresult=True)
-def loops_checkpoint_store(uri: str) -> CheckpointStore | None:  # type: ignore[empty-body]
+def loops_checkpoint_store(uri: str) -> CheckpointStore | None:
     """Return a store for the URI's scheme, or None for a scheme of somebody else.
 
     Called once when a worker is opened; the first store wins.
@@ -172,7 +174,7 @@ def loops_checkpoint_store(uri: str) -> CheckpointStore | None:  # type: ignore[
 
 
 @hookspec(firstresult=True)
-def loops_provision(run_spec: RunSpec, backend: Backend) -> Backend | None:  # type: ignore[empty-body]
+def loops_provision(run_spec: RunSpec, backend: Backend) -> Backend | None:
     """Return the backend on which to open this run's trainer, or None.
 
     Called once a run, before its trainer is opened. The first answer wins; without one the run

@@ -48,7 +48,7 @@ class BackendConfig:
     """
 
     losses: tuple[LossFunction, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
