@@ -69,7 +69,7 @@ types: $(VENV)/.stamp-dev  ## check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.stamp-dev  ## build the documentation into site/, warnings are errors
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: format imports types test docs  ## everything a change has to pass
 
