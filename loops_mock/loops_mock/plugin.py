@@ -1,0 +1,51 @@
+"""The hooks of the mock: the backend `mock`, and base models whose name starts with `mock`."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from loops_core.hooks import hookimpl
+from loops_core.protocols import Backend, BackendConfig
+from loops_mock.backend import MockBackend
+from loops_mock.config import ModelConfig
+
+MODEL_NAME: Final = re.compile(r"mock[A-Za-z0-9._-]{0,60}")
+"""The base models that this plugin resolves; each name has weights of its own."""
+
+
+@hookimpl
+def loops_backend(name: str, config: BackendConfig) -> Backend | None:
+    """Return the mock backend for the name `mock`."""
+    return MockBackend(config) if name == "mock" else None
+
+
+@hookimpl
+def loops_resolve_model(base_model: str) -> Path | None:
+    """Return a directory with the config of a mock model, such as `mock-tiny`.
+
+    It is kept below `LOOPS_CACHE_DIR`, or `~/.cache/loops`; its file appears whole or not at all.
+    """
+    if MODEL_NAME.fullmatch(base_model) is None:
+        return None
+    root = os.environ.get("LOOPS_CACHE_DIR") or Path.home() / ".cache" / "loops"
+    model_dir = Path(root).expanduser().absolute() / "mock-models" / base_model
+    text = ModelConfig(name=base_model).model_dump_json(indent=2).encode()
+    _write_once(model_dir / "config.json", text)
+    return model_dir
+
+
+def _write_once(path: Path, text: bytes) -> None:
+    """Make `path` hold `text`, in one step for whoever reads it meanwhile."""
+    try:
+        if path.read_bytes() == text:
+            return
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(prefix=".config-", dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
+    Path(part).replace(path)

@@ -1,0 +1,250 @@
+"""The mock sampler: an engine that draws a token for every sequence under way at each turn."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+
+from loops_core.errors import NotFoundError, UnsupportedError, UsageError
+from loops_core.protocols import (
+    SampledTokens,
+    SampleHandle,
+    SampleOutcome,
+    SamplerDescription,
+    SampleRequest,
+)
+from loops_core.types.sampling import StopReason
+from loops_mock.exact import Floats, draw_uniform, exp, log_softmax
+from loops_mock.files import load_adapter
+from loops_mock.model import Adapter, Model, Tokens
+
+MAX_SEQUENCES_PER_STEP: Final = 64
+"""Most tokens that one `step` draws."""
+
+PromptLogprobs = tuple[tuple[tuple[int, float], ...] | None, ...]
+
+
+@dataclass(slots=True)
+class _Sequence:
+    number: int
+    tokens: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    stop_reason: StopReason | None = None
+
+
+@dataclass(slots=True)
+class _Job:
+    handle: SampleHandle
+    request: SampleRequest
+    adapter: Adapter | None
+    limit: int
+    sequences: list[_Sequence]
+    prompt_logprobs: PromptLogprobs | None = None
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        return self.request.top_k_prompt_logprobs is not None and self.prompt_logprobs is None
+
+    @property
+    def is_finished(self) -> bool:
+        drawn = all(sequence.stop_reason is not None for sequence in self.sequences)
+        return drawn and not self.wants_prompt_logprobs
+
+
+@final
+class MockSampler:
+    """A `Sampler` on a `Model`; rows do not see each other, so what runs beside changes nothing.
+
+    One `step` draws one token for each of the first 64 sequences, and computes the prompt logprobs
+    of at most one request. A token is a function of (seed, number of the sample, position in the
+    sequence, prompt included): a prompt and the same prompt with its own first new tokens continue
+    alike.
+    """
+
+    def __init__(self, model: Model, *, max_seq_len: int) -> None:
+        """Stand on a model, without adapters."""
+        self._model = model
+        self._max_seq_len = max_seq_len
+        self._adapters: dict[str, Adapter] = {}
+        self._jobs: dict[SampleHandle, _Job] = {}
+        self._handles = itertools.count(1)
+
+    def describe(self) -> SamplerDescription:
+        """Return sizes and features."""
+        return SamplerDescription(
+            vocab_size=self._model.config.vocab_size,
+            max_seq_len=self._max_seq_len,
+            features=frozenset({"prompt_logprobs"}),
+        )
+
+    def load_adapter(self, adapter_id: str, path: Path) -> None:
+        """Make the adapter at `path` resident; see `Sampler.load_adapter`."""
+        if adapter_id not in self._adapters:
+            self._adapters[adapter_id] = load_adapter(path, self._model.config)
+
+    def drop_adapter(self, adapter_id: str) -> None:
+        """Forget an adapter; requests under way hold their own reference to it."""
+        self._adapters.pop(adapter_id, None)
+
+    def submit(self, request: SampleRequest) -> SampleHandle:
+        """Queue a request and return its handle.
+
+        Raises:
+            NotFoundError: no adapter is loaded under that id.
+            UnsupportedError: the request asks for a feature that is not offered.
+            UsageError: the prompt does not fit the model.
+        """
+        adapter = self._find_adapter(request.adapter_id)
+        _check_features(request)
+        self._check_prompt(request.prompt)
+        room = self._max_seq_len - len(request.prompt)
+        handle = SampleHandle(next(self._handles))
+        self._jobs[handle] = _Job(
+            handle,
+            request,
+            adapter,
+            limit=room if request.max_tokens is None else min(room, request.max_tokens),
+            sequences=[_Sequence(number) for number in range(request.num_samples)],
+        )
+        return handle
+
+    def cancel(self, handle: SampleHandle) -> None:
+        """Forget a request."""
+        self._jobs.pop(handle, None)
+
+    def step(self) -> list[SampleOutcome]:
+        """Draw a token for each sequence under way, up to a bound, and return what finished."""
+        live = [
+            (job, sequence)
+            for job in self._jobs.values()
+            for sequence in job.sequences
+            if sequence.stop_reason is None
+        ][:MAX_SEQUENCES_PER_STEP]
+        groups: dict[int, list[tuple[_Job, _Sequence]]] = {}
+        for job, sequence in live:
+            groups.setdefault(id(job.adapter), []).append((job, sequence))
+        for group in groups.values():
+            self._draw(group)
+        waiting = next((job for job in self._jobs.values() if job.wants_prompt_logprobs), None)
+        if waiting is not None:
+            waiting.prompt_logprobs = self._prompt_logprobs(waiting)
+        finished = [job for job in self._jobs.values() if job.is_finished]
+        for job in finished:
+            del self._jobs[job.handle]
+        return [_make_outcome(job) for job in finished]
+
+    def close(self) -> None:
+        """Forget adapters and requests."""
+        self._adapters.clear()
+        self._jobs.clear()
+
+    def _find_adapter(self, adapter_id: str | None) -> Adapter | None:
+        if adapter_id is not None and adapter_id not in self._adapters:
+            raise NotFoundError(
+                f"adapter_id {adapter_id!r} is not loaded; expected None or one of "
+                f"{sorted(self._adapters)}",
+                kind="adapter",
+                name=adapter_id,
+            )
+        return None if adapter_id is None else self._adapters[adapter_id]
+
+    def _check_prompt(self, prompt: tuple[int, ...]) -> None:
+        vocab = self._model.config.vocab_size
+        if not 1 <= len(prompt) < self._max_seq_len:
+            raise UsageError(
+                f"prompt has {len(prompt)} tokens; expected 1 to {self._max_seq_len - 1}",
+                field="prompt",
+            )
+        outside = [token for token in prompt if not 0 <= token < vocab]
+        if outside:
+            raise UsageError(
+                f"prompt holds {outside[0]}; expected token ids from 0 to {vocab - 1}",
+                field="prompt",
+            )
+
+    def _draw(self, group: list[tuple[_Job, _Sequence]]) -> None:
+        """Add a token to sequences that share an adapter."""
+        window = self._model.config.window
+        tails = [
+            self._model.windows(_tail(job.request.prompt, sequence.tokens, window))[-1]
+            for job, sequence in group
+        ]
+        logits = self._model.forward(np.stack(tails), group[0][0].adapter).logits
+        log_probs = log_softmax(logits)
+        for row, (job, sequence) in enumerate(group):
+            request = job.request
+            position = len(request.prompt) + len(sequence.tokens)
+            key = f"loops-mock/sample/{request.seed}/{sequence.number}/{position}"
+            token = _choose(logits[row], request.temperature, key)
+            sequence.tokens.append(token)
+            sequence.logprobs.append(float(np.float32(log_probs[row, token])))
+            if token in request.stop_token_ids:
+                sequence.stop_reason = "stop"
+            elif len(sequence.tokens) >= job.limit:
+                sequence.stop_reason = "length"
+
+    def _prompt_logprobs(self, job: _Job) -> PromptLogprobs:
+        prompt, top_k = job.request.prompt, job.request.top_k_prompt_logprobs or 0
+        windows = self._model.windows(np.asarray(prompt, dtype=np.int64))
+        rows = log_softmax(self._model.forward(windows, job.adapter).logits)
+        entries = [_rank_tokens(rows[i], prompt[i + 1], top_k) for i in range(len(prompt) - 1)]
+        return (None, *entries)
+
+
+def _check_features(request: SampleRequest) -> None:
+    asked = {
+        "top_k": request.top_k is not None,
+        "top_p": request.top_p != 1.0,
+        "stop_strings": bool(request.stop_strings),
+    }
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise UnsupportedError(
+                f"{name} is {getattr(request, name)!r}; expected it to be left out: the mock "
+                "sampler offers temperature, seed, stop token ids, max_tokens and prompt logprobs",
+                field=name,
+            )
+
+
+def _tail(prompt: tuple[int, ...], tokens: list[int], window: int) -> Tokens:
+    """Return the last tokens of prompt and new tokens together, at most `window`."""
+    last = [*prompt[-window:], *tokens[-window:]][-window:]
+    return np.asarray(last, dtype=np.int64)
+
+
+def _choose(logits: Floats, temperature: float, key: str) -> int:
+    """Return a token: the first of the most likely, or by inverting the cumulated probabilities."""
+    if temperature == 0.0:
+        return int(np.argmax(logits))
+    with np.errstate(over="ignore"):  # far below the top at a small temperature: -inf, weight 0
+        scaled: Floats = (logits - logits.max()) / temperature
+        weights = exp(scaled)
+    cumulated = np.add.accumulate(weights)
+    mark = float(draw_uniform(key, 1)[0]) * cumulated[-1]
+    last = int(np.flatnonzero(weights)[-1])
+    return min(int(np.searchsorted(cumulated, mark, side="right")), last)
+
+
+def _rank_tokens(log_probs: Floats, actual: int, top_k: int) -> tuple[tuple[int, float], ...]:
+    """Return the actual token and the k most likely ones, each once, with their logprobs."""
+    best = np.argsort(-log_probs, kind="stable")[:top_k].tolist()
+    tokens = [actual, *(token for token in best if token != actual)]
+    return tuple((token, float(np.float32(log_probs[token]))) for token in tokens)
+
+
+def _make_outcome(job: _Job) -> SampleOutcome:
+    sequences = tuple(
+        SampledTokens(
+            tokens=tuple(sequence.tokens),
+            logprobs=tuple(sequence.logprobs),
+            stop_reason=sequence.stop_reason or "length",
+        )
+        for sequence in job.sequences
+    )
+    return SampleOutcome(
+        handle=job.handle, sequences=sequences, prompt_logprobs=job.prompt_logprobs
+    )
