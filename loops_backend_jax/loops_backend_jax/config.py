@@ -11,9 +11,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final, get_args
 
-from loops_core.errors import CheckpointError, NotFoundError, UnsupportedError
+from loops_core.errors import CheckpointError, NotFoundError, UnsupportedError, UsageError
 
 RopeKind = Literal["default", "linear", "llama3"]
 DtypeName = Literal["float32", "bfloat16"]
@@ -86,19 +86,53 @@ class BackendSettings:
     """How the backend computes; the same for every model it holds.
 
     Attributes:
-        weights_dtype: in which the frozen base is held; the adapter is float32 always.
-        compute_dtype: of activations.
+        dtype: of the frozen weights and of activations; adapter, norms and softmax are float32.
         max_batch_tokens: rows x row length of one compiled pass, padding included; more data takes
             more passes. One row longer than this still runs, alone.
         max_logits_bytes: bound of the one chunk of float32 logits alive at a time.
         remat: recompute blocks in the backward pass: 45 % more time, a tenth of the memory.
     """
 
-    weights_dtype: DtypeName = "float32"
-    compute_dtype: DtypeName = "float32"
+    dtype: DtypeName = "float32"
     max_batch_tokens: int = 2048
     max_logits_bytes: int = 2**26
     remat: bool = False
+
+
+def make_settings(options: Mapping[str, str]) -> BackendSettings:
+    """Return the settings that the query part of a backend's URL asks for.
+
+    Args:
+        options: `dtype`, `max_batch_tokens`, `max_logits_bytes`, `remat` (true or false), as text.
+
+    Raises:
+        UsageError: an unknown option, or a value that it cannot have.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(BackendSettings)}
+    chosen: dict[str, Any] = {}
+    for name, text in options.items():
+        value, expected = _read_option(name, text, known)
+        if value is None:
+            raise UsageError(
+                f"{name}={text} is no option of this backend; expected {expected}", field=name
+            )
+        chosen[name] = value
+    return BackendSettings(**chosen)
+
+
+def _read_option(
+    name: str, text: str, known: Mapping[str, object]
+) -> tuple[bool | int | str | None, str]:
+    """Return an option's value, None for a wrong one, and what is expected."""
+    if name not in known:
+        return None, f"one of {', '.join(known)}"
+    if isinstance(known[name], bool):
+        return {"true": True, "false": False}.get(text), "true or false"
+    if isinstance(known[name], int):
+        number = int(text) if text.isascii() and text.isdecimal() else 0
+        return number or None, "a number from 1"
+    dtypes = get_args(DtypeName)
+    return text if text in dtypes else None, " or ".join(dtypes)
 
 
 def load_model_config(model_dir: Path) -> ModelConfig:

@@ -20,7 +20,7 @@ def make_model(config: ModelConfig, settings: BackendSettings, *, unroll: int = 
     return Decoder(
         config=config,
         block=BLOCKS[config.family],
-        dtype=jnp.dtype(settings.compute_dtype),
+        dtype=jnp.dtype(settings.dtype),
         remat=settings.remat,
         unroll=unroll,
     )

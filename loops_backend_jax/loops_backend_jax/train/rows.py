@@ -44,7 +44,9 @@ class Row:
         return int(np.count_nonzero(self.active.reshape(len(self.tokens), -1).any(axis=1)))
 
 
-def make_rows(data: Sequence[Datum], loss: LossFunction, *, vocab_size: int) -> tuple[Row, ...]:
+def make_rows(
+    data: Sequence[Datum], loss: LossFunction, *, vocab_size: int, max_tokens: int
+) -> tuple[Row, ...]:
     """Return the rows of `data`, in its order.
 
     A datum without `target_tokens` is scored on its own text: position i predicts token i + 1, and
@@ -57,36 +59,40 @@ def make_rows(data: Sequence[Datum], loss: LossFunction, *, vocab_size: int) -> 
     rows: list[Row] = []
     for number, datum in enumerate(data):
         where = f"data[{number}]"
-        tokens = _tokens(datum, where, vocab_size)
-        targets, scored = _targets(datum, tokens, loss, where, vocab_size)
-        if rows and targets.shape[1:] != rows[0].targets.shape[1:]:
+        rows.append(_make_row(datum, loss, where, vocab_size))
+        if len(rows[-1].tokens) > max_tokens:
+            problem = f"has {len(rows[-1].tokens)} tokens"
+            raise _wrong(f"{where}.model_input", problem, f"at most {max_tokens}")
+        shape, first = rows[-1].targets.shape, rows[0].targets.shape
+        if shape[1:] != first[1:]:
             raise _wrong(
                 f"{where}.loss_fn_inputs['{TARGETS}']",
-                f"has shape {targets.shape}, that of data[0] is {rows[0].targets.shape}",
+                f"has shape {shape}, that of data[0] is {first}",
                 "(N,), or (N, K) with one K for all data",
             )
-        active = scored
-        if loss.active_input in datum.loss_fn_inputs:
-            active = scored & (_input(datum, _spec(loss), targets.shape, where) != 0)
-        inputs: dict[str, np.ndarray] = {}
-        for spec in loss.inputs:
-            if spec.name in datum.loss_fn_inputs:
-                values = np.where(active, _input(datum, spec, targets.shape, where), 0.0)
-                if not np.isfinite(values).all():
-                    raise _wrong(
-                        f"{where}.loss_fn_inputs[{spec.name!r}]",
-                        f"holds {values[~np.isfinite(values)][0]} at an active position",
-                        "finite numbers",
-                    )
-                inputs[spec.name] = values.astype(np.float32)
-            elif spec.required:
-                raise _wrong(
-                    f"{where}.loss_fn_inputs", f"lacks {spec.name!r}", f"it for loss {loss.name!r}"
-                )
-        rows.append(
-            Row(tokens=tokens, targets=targets, scored=scored, active=active, inputs=inputs)
-        )
     return tuple(rows)
+
+
+def _make_row(datum: Datum, loss: LossFunction, where: str, vocab_size: int) -> Row:
+    tokens = _tokens(datum, where, vocab_size)
+    targets, scored = _targets(datum, tokens, loss, where, vocab_size)
+    found: dict[str, np.ndarray] = {}
+    for spec in loss.inputs:
+        if spec.name in datum.loss_fn_inputs:
+            found[spec.name] = _input(datum, spec, targets.shape, where)
+        elif spec.required:
+            problem = f"lacks {spec.name!r}"
+            raise _wrong(f"{where}.loss_fn_inputs", problem, f"it for loss {loss.name!r}")
+    gate = found.get(loss.active_input or "")
+    active = scored if gate is None else scored & (gate != 0)
+    inputs: dict[str, np.ndarray] = {}
+    for name, values in found.items():
+        kept = np.where(active, values, 0.0)
+        if not np.isfinite(kept).all():
+            problem = f"holds {kept[~np.isfinite(kept)][0]} at an active position"
+            raise _wrong(f"{where}.loss_fn_inputs[{name!r}]", problem, "finite numbers")
+        inputs[name] = kept.astype(np.float32)
+    return Row(tokens=tokens, targets=targets, scored=scored, active=active, inputs=inputs)
 
 
 def _tokens(datum: Datum, where: str, vocab_size: int) -> np.ndarray:
@@ -140,11 +146,6 @@ def _input(datum: Datum, spec: LossInput, shape: tuple[int, ...], where: str) ->
     if values.shape != shape and len(shape) == 2:
         values = values[:, None]
     return np.broadcast_to(values, shape).astype(np.float64)
-
-
-def _spec(loss: LossFunction) -> LossInput:
-    """Return the description of the input that gates positions."""
-    return next(spec for spec in loss.inputs if spec.name == loss.active_input)
 
 
 def _check_ids(ids: np.ndarray, field: str, vocab_size: int) -> None:

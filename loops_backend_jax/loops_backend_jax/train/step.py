@@ -48,12 +48,10 @@ class PassResult(NamedTuple):
     Attributes:
         loss_sum: scalar, the sum of the elementwise loss over active targets.
         logprobs: log-probability of each target, [rows, length] or with K; 0 where not scored.
-        elementwise_loss: in the same shape; 0 where not active.
     """
 
     loss_sum: Float[Array, ""]
     logprobs: Float[Array, "rows length *k"]
-    elementwise_loss: Float[Array, "rows length *k"]
 
 
 class AdamScalars(NamedTuple):
@@ -95,9 +93,8 @@ def _loss(
     ).reshape(batch.targets.shape)
     logprobs = jnp.where(batch.scored, logprobs, 0.0)
     loss = plan.compute(logprobs, batch.inputs, dict(plan.loss_settings))
-    loss = jnp.where(batch.active, loss, 0.0)
-    loss_sum = jnp.sum(loss)
-    return loss_sum, PassResult(loss_sum, logprobs, loss)
+    loss_sum = jnp.sum(jnp.where(batch.active, loss, 0.0))
+    return loss_sum, PassResult(loss_sum, logprobs)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
@@ -142,6 +139,22 @@ def add_gradients(pending: Factors, new: Factors) -> Factors:
     return jax.tree.map(jnp.add, pending, new)
 
 
+class OptimResult(NamedTuple):
+    """What an optimizer step gives back.
+
+    Attributes:
+        factors, first_moment, second_moment: the state after; the one before where `ok` is False.
+        grad_norm: scalar, global norm of the normalised gradients before clipping.
+        ok: scalar, whether the norm and everything after the step is finite.
+    """
+
+    factors: Factors
+    first_moment: Factors
+    second_moment: Factors
+    grad_norm: Float[Array, ""]
+    ok: Bool[Array, ""]
+
+
 @functools.partial(jax.jit, donate_argnames=("factors", "first_moment", "second_moment"))
 def optim_pass(
     factors: Factors,
@@ -150,8 +163,8 @@ def optim_pass(
     gradients: Factors,
     step: int,
     scalars: AdamScalars,
-) -> tuple[Factors, Factors, Factors, Float[Array, ""]]:
-    """Return factors and moments after one step, and the norm of the normalised gradients.
+) -> OptimResult:
+    """Return factors and moments after one step.
 
     The gradients are divided, their global norm is taken, they are clipped to it, and Adam with
     bias correction and decoupled weight decay moves the factors.
@@ -180,4 +193,8 @@ def optim_pass(
     def move(x: jax.Array, toward: jax.Array) -> jax.Array:
         return x - scalars.learning_rate * (toward + scalars.weight_decay * x)
 
-    return jax.tree.map(move, factors, direction), after.mu, after.nu, grad_norm
+    old = (factors, first_moment, second_moment)
+    new = (jax.tree.map(move, factors, direction), after.mu, after.nu)
+    ok = jnp.isfinite(grad_norm) & all_finite(new)
+    kept = jax.tree.map(lambda now, was: jnp.where(ok, now, was), new, old)
+    return OptimResult(kept[0], kept[1], kept[2], grad_norm, ok)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from loops_backend_jax.config import BackendSettings, DtypeName, ModelConfig
+from loops_backend_jax.config import BackendSettings, DtypeName, ModelConfig, load_model_config
 from loops_backend_jax.lora.adapter import Params, iter_arrays, set_in
 from loops_backend_jax.models import make_model
+from loops_backend_jax.models.decoder import Decoder
 from loops_backend_jax.weights import TABLES
 from loops_backend_jax.weights.table import WeightRow
 from loops_core.errors import CheckpointError, NotFoundError
@@ -56,6 +58,35 @@ def load_params(model_dir: Path, config: ModelConfig, *, dtype: DtypeName = "flo
             set_in(tree, row.path, jnp.asarray(array))
         _check_tied(tensors, config)
     return tree
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """A frozen model: what trainers and samplers of one base model share.
+
+    Attributes:
+        config: its shape.
+        settings: how it is computed.
+        model: its module, which holds no weights.
+        params: its weights.
+    """
+
+    config: ModelConfig
+    settings: BackendSettings
+    model: Decoder
+    params: Params
+
+
+def load_base_model(model_dir: Path, settings: BackendSettings) -> BaseModel:
+    """Return the model in `model_dir`; raises as `load_model_config` and `load_params` do."""
+    config = load_model_config(model_dir)
+    return BaseModel(
+        config=config,
+        settings=settings,
+        model=make_model(config, settings),
+        params=load_params(model_dir, config, dtype=settings.dtype),
+    )
 
 
 def param_shapes(config: ModelConfig) -> Mapping[tuple[str, ...], tuple[int, ...]]:

@@ -32,7 +32,7 @@ from loops_core.errors import CheckpointError, UsageError
 CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SIDES = (("lora_a", "lora_A"), ("lora_b", "lora_B"))
-PLAIN = {  # settings of other arithmetic than x A B alpha / rank, with the value that means "not used"
+PLAIN = {  # what would change the arithmetic, with the values that say it does not
     "bias": ("none",),
     "use_rslora": (False, None),
     "use_dora": (False, None),
@@ -101,8 +101,8 @@ def load_peft(path: Path, config: ModelConfig) -> tuple[AdapterSpec, Factors]:
     targets = tuple(t for t in ALL_TARGETS if any(f".{t}.lora_" in name for name in tensors))
     if named is not None and set(named) != set(targets):
         raise CheckpointError(
-            f"{path}: target_modules are {sorted(named)}, but there are tensors for {sorted(targets)};"
-            f" expected the same, out of {', '.join(ALL_TARGETS)}"
+            f"{path}: target_modules are {sorted(named)}, but there are tensors for"
+            f" {sorted(targets)}; expected the same, out of {', '.join(ALL_TARGETS)}"
         )
     try:
         spec = make_adapter_spec(rank=rank, alpha=alpha, targets=targets)
@@ -114,8 +114,9 @@ def load_peft(path: Path, config: ModelConfig) -> tuple[AdapterSpec, Factors]:
     }
     if odd := sorted(expected ^ tensors.keys()):
         raise CheckpointError(
-            f"{path / TENSOR_FILE} does not fit a model of {config.num_layers} layers: {odd[0]!r} is"
-            f" {'missing' if odd[0] in expected else 'unexpected'}, and {len(odd) - 1} more"
+            f"{path / TENSOR_FILE} does not fit a model of {config.num_layers} layers:"
+            f" {odd[0]!r} is {'missing' if odd[0] in expected else 'unexpected'},"
+            f" and {len(odd) - 1} more are"
         )
     factors: dict[str, object] = {}
     for site in sites:
