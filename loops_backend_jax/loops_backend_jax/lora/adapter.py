@@ -143,24 +143,23 @@ def init_factors(config: ModelConfig, spec: AdapterSpec, *, seed: int) -> Factor
     """
     tree: dict[str, object] = {}
     for site in adapter_sites(config, spec.targets):
-        keys = jnp.stack([_module_key(seed, name) for name in site.module_names()])
-        bound = site.fan_in**-0.5
-        lora_a = jax.vmap(
-            lambda key, site=site, bound=bound: jax.random.uniform(
-                key, (site.fan_in, spec.rank), jnp.float32, -bound, bound
-            )
-        )(keys)
-        lora_b = jnp.zeros((len(keys), spec.rank, site.fan_out), jnp.float32)
-        if not site.num_layers:
-            lora_a, lora_b = lora_a[0], lora_b[0]
-        set_in(tree, site.path, {"lora_a": lora_a, "lora_b": lora_b})
+        modules = [_uniform_a(site, spec.rank, seed, name) for name in site.module_names()]
+        lora_a = np.stack(modules) if site.num_layers else modules[0]
+        lora_b = np.zeros((*lora_a.shape[:-2], spec.rank, site.fan_out), np.float32)
+        pair = {"lora_a": jnp.asarray(lora_a), "lora_b": jnp.asarray(lora_b)}
+        set_in(tree, site.path, pair)
     return tree
 
 
-def _module_key(seed: int, name: str) -> jax.Array:
+def _uniform_a(site: Site, rank: int, seed: int, name: str) -> Float[np.ndarray, "inp rank"]:
+    """Return one module's A from Philox's raw words, whose sequence NumPy promises to keep."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    words = np.frombuffer(digest[:8], dtype="<u4").astype(np.uint32)
-    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
+    words = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(
+        site.fan_in * rank
+    )
+    unit = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)  # [0, 1)
+    bound = np.float32(site.fan_in**-0.5)
+    return ((2 * unit - 1) * bound).reshape(site.fan_in, rank)
 
 
 def lora_delta(

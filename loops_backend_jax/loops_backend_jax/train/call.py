@@ -76,7 +76,7 @@ def make_plan(
     )
 
 
-def _read_setting(setting: LossSetting, value: float | bool | str) -> float | bool:
+def _read_setting(setting: LossSetting, value: float | str) -> float | bool:
     field, default = f"loss_fn_config[{setting.name!r}]", setting.default
     if isinstance(value, str) or isinstance(value, bool) != isinstance(default, bool):
         raise UsageError(
