@@ -1,0 +1,251 @@
+"""A run's operation queue: submit, wait, cancel; nothing lost and nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, final
+
+from loops_core.clock import Clock, SystemClock
+from loops_core.errors import BusyError, ConflictError, UnknownRequestError, UsageError
+from loops_core.types.frames import pack
+from loops_core.types.operation import OPERATIONS, OperationBody, OperationKind, OperationStatus
+from loops_core.worker.admission import Room
+from loops_core.worker.entries import Appended
+from loops_core.worker.lifecycle import EntryState
+from loops_core.worker.log import OperationLog
+from loops_core.worker.queue_settings import QueueSettings
+from loops_core.worker.results import Results
+from loops_core.worker.run_lock import RunLock
+from loops_core.worker.sequencer import Machine, Sequencer
+from loops_core.worker.snapshots import Snapshots
+
+_LOG_FILE: Final = "log.sqlite"
+_SNAPSHOTS_FOLDER: Final = "snapshots"
+_MAX_KEY: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """How busy a queue is.
+
+    Attributes:
+        num_queued: entries that wait.
+        queued_bytes: bytes of their bodies.
+        running: id of the operation that runs; None = none does.
+    """
+
+    num_queued: int
+    queued_bytes: int
+    running: str | None
+
+
+@final
+class OperationQueue:
+    """The log of one run and the thread that applies it to a machine; safe from many threads.
+
+    Accepted means in the log: durably, where the log is on disk. Entries run one at a time, in
+    order of arrival, each once. The log decides: what ran is what was logged, and after a crash the
+    state is that of the last snapshot and of the entries behind it.
+    """
+
+    def __init__(
+        self,
+        log: OperationLog,
+        *,
+        sequencer: Sequencer,
+        results: Results,
+        room: Room,
+        settings: QueueSettings,
+    ) -> None:
+        """Put together what `open` made."""
+        self._log = log
+        self._sequencer = sequencer
+        self._results = results
+        self._room = room
+        self._settings = settings
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | None,
+        machine: Machine,
+        *,
+        settings: QueueSettings | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Return the queue of the run in `directory`, made if missing; None = one in memory.
+
+        The machine comes as it is at the start of every run. Before this returns it is brought to
+        where the log stands; entries that wait in the log then run on their own. The queue owns the
+        machine once this has returned; where it raises, the caller still does.
+
+        Raises:
+            UsageError: the run is open in another process, or in this one.
+            CheckpointError: the log or its snapshots are damaged beyond recovery.
+        """
+        settings = settings or QueueSettings()
+        clock = clock or SystemClock()
+        with contextlib.ExitStack() as resources:
+            if directory is not None:
+                directory.mkdir(parents=True, exist_ok=True)
+                resources.callback(RunLock.acquire(directory).release)
+            path = None if directory is None else directory / _LOG_FILE
+            log = OperationLog.open(path, clock=clock)
+            resources.callback(log.close)
+            room = Room(
+                max_entries=settings.max_queued, max_bytes=settings.max_queued_bytes, clock=clock
+            )
+            results = Results(log, clock=clock, results_kept_s=settings.results_kept_s)
+            sequencer = Sequencer(
+                machine,
+                log,
+                results=results,
+                room=room,
+                snapshots=None
+                if directory is None
+                else Snapshots(directory / _SNAPSHOTS_FOLDER, log),
+                settings=settings,
+                clock=clock,
+            )
+            sequencer.recover()
+            room.fill(*log.count_queued())
+            resources.callback(machine.close)
+            sequencer.start(resources.pop_all())
+        return cls(log, sequencer=sequencer, results=results, room=room, settings=settings)
+
+    def submit(
+        self, kind: OperationKind, body: OperationBody, *, idempotency_key: str | None = None
+    ) -> str:
+        """Return the id of the operation, which is in the log by now; waits for room if it must.
+
+        A repeated key with the same body returns the first operation's id and executes nothing. The
+        id is the key, or a fresh one where there is none.
+
+        Raises:
+            UsageError: the body is not of this operation or larger than the queue, or the key is
+                empty, too long, or not printable ASCII.
+            ConflictError: the key was used for another body.
+            BusyError: there was no room for as long as a submit waits.
+            ServerShutdownError: the run is closing or has stopped.
+            TransportError: the log could not be written; the entry may be in it or not.
+        """
+        operation_id = uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)
+        packed = self._pack(kind, body)
+        if not self._room.reserve(len(packed), wait_s=0):
+            known = self._log.recall(kind, packed, operation_id)
+            if known is not None:  # a repeat needs no room
+                return _accept(operation_id, known)
+            self._wait_for_room(len(packed))
+        try:
+            appended = self._log.append(kind, packed, operation_id)
+        except BaseException:
+            self._room.release(len(packed))
+            raise
+
+        def on_append(future: Future[Appended]) -> None:
+            if future.exception() is None and future.result().is_new:
+                self._sequencer.wake()
+            else:
+                self._room.release(len(packed))
+
+        appended.add_done_callback(on_append)
+        return _accept(operation_id, appended.result())
+
+    def wait(self, operation_id: str, hold_s: float) -> OperationStatus:
+        """Return the operation's result or error, or `pending` after at most `hold_s` seconds.
+
+        Raises:
+            UnknownRequestError: there is no such operation, or its result has expired.
+            ServerShutdownError: the run is closing or has stopped.
+        """
+        return self._results.wait(operation_id, hold_s)
+
+    async def wait_async(self, operation_id: str, hold_s: float) -> OperationStatus:
+        """Do what `wait` does without blocking the event loop or a thread; may be cancelled."""
+        return await self._results.wait_async(operation_id, hold_s)
+
+    def cancel(self, operation_id: str) -> bool:
+        """Return whether the operation will never run; one that runs or has ended is left alone.
+
+        Raises:
+            UnknownRequestError: there is no such operation.
+            ServerShutdownError: the run is closing or has stopped.
+        """
+        cancelled = self._log.cancel(operation_id)
+        if cancelled is None:
+            raise UnknownRequestError(
+                f"operation {operation_id!r} is not known to this run", operation_id=operation_id
+            )
+        if cancelled.was_queued:
+            self._room.release(cancelled.num_bytes)
+            self._results.settle(cancelled.outcome)
+        return cancelled.outcome.state is EntryState.CANCELLED
+
+    def stats(self) -> QueueStats:
+        """Return how busy the queue is."""
+        num_queued, queued_bytes = self._room.load()
+        return QueueStats(
+            num_queued=num_queued, queued_bytes=queued_bytes, running=self._sequencer.running
+        )
+
+    def close(self) -> bool:
+        """Finish the running entry, keep the state, close the machine; may be called twice.
+
+        Entries that still wait stay in a log on disk for the next `open`; those in memory are gone.
+
+        Returns:
+            Whether all that was done within `close_wait_s`. If not, the thread goes on in the
+            background and the run stays locked until it has ended.
+        """
+        return self._sequencer.close(self._settings.close_wait_s)
+
+    def _pack(self, kind: OperationKind, body: OperationBody) -> bytes:
+        expected = OPERATIONS[kind].body_type
+        if not isinstance(body, expected):
+            raise UsageError(
+                f"body is a {type(body).__name__}: {kind} takes a {expected.__name__}", field="body"
+            )
+        packed = pack(body.model_copy(update={"seq_id": None}))
+        if len(packed) > self._settings.max_queued_bytes:
+            raise UsageError(
+                f"body has {len(packed)} bytes: the queue holds at most "
+                f"{self._settings.max_queued_bytes}; send the data in several calls",
+                field="body",
+            )
+        return packed
+
+    def _wait_for_room(self, num_bytes: int) -> None:
+        wait_s = self._settings.submit_wait_s
+        if not self._room.reserve(num_bytes, wait_s=wait_s):
+            num_queued, queued_bytes = self._room.load()
+            raise BusyError(
+                f"{num_queued} operations with {queued_bytes} bytes wait, and after {wait_s:g} s "
+                f"there was still no room for one more of {num_bytes} bytes; repeat the call later "
+                "with the same idempotency key",
+                retry_after_s=self._settings.retry_after_s,
+            )
+
+
+def _check_key(key: str) -> str:
+    if not key or len(key) > _MAX_KEY or not (key.isascii() and key.isprintable()):
+        raise UsageError(
+            f"idempotency_key is {key[:_MAX_KEY]!r}: expected 1 to {_MAX_KEY} printable ASCII "
+            "characters",
+            field="idempotency_key",
+        )
+    return key
+
+
+def _accept(operation_id: str, appended: Appended) -> str:
+    if not appended.is_same:
+        raise ConflictError(
+            f"idempotency_key {operation_id!r} was used before with another body: use a new key "
+            "for a new call, or send the first body again",
+            field="idempotency_key",
+            first_operation_id=operation_id,
+        )
+    return operation_id

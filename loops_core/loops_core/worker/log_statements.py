@@ -1,0 +1,288 @@
+"""What an operation log reads and writes inside a transaction.
+
+Every function that writes can be run a second time on top of a first one that reached the disk,
+and then changes nothing: a transaction that failed may have been kept all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from loops_core.errors import LoopsError
+from loops_core.types.operation import ErrorBody
+from loops_core.worker.entries import Appended, Cancelled, Outcome, StoredEntry
+from loops_core.worker.lifecycle import FINAL, READ_ONLY, TRANSITIONS, EntryState, EntryStep
+from loops_core.worker.log_tables import (
+    BODIES,
+    ENTRIES,
+    FLOOR,
+    FORMAT,
+    METADATA,
+    RESULTS,
+    SNAPSHOTS,
+)
+
+_FINISHING: Final = {EntryState.DONE: EntryStep.SUCCEED, EntryState.FAILED: EntryStep.FAIL}
+
+_KEPT_BODIES: Final = sa.select(BODIES.c.sequence)
+
+_STORED: Final = sa.select(
+    ENTRIES.c.sequence,
+    ENTRIES.c.operation_id,
+    ENTRIES.c.kind,
+    ENTRIES.c.started_s,
+    ENTRIES.c.attempts,
+    ENTRIES.c.num_bytes,
+    BODIES.c.body,
+    RESULTS.c.result,
+).select_from(
+    ENTRIES.outerjoin(BODIES, ENTRIES.c.sequence == BODIES.c.sequence).outerjoin(
+        RESULTS, ENTRIES.c.sequence == RESULTS.c.sequence
+    )
+)
+
+
+def make_tables(db: sa.Connection) -> int:
+    """Return the database's format, after making the tables in an empty one."""
+    version = int(db.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if version == 0 and not sa.inspect(db).get_table_names():
+        METADATA.create_all(db)
+        db.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
+        return FORMAT
+    return version
+
+
+def recall(db: sa.Connection, operation_id: str, digest: bytes) -> Appended | None:
+    """Return what an append would answer if there is an entry of this id; None = there is none."""
+    known = db.execute(
+        sa.select(ENTRIES.c.digest).where(ENTRIES.c.operation_id == operation_id)
+    ).scalar()
+    return None if known is None else Appended(is_new=False, is_same=known == digest)
+
+
+def append(
+    db: sa.Connection, operation_id: str, kind: str, digest: bytes, body: bytes, submitted_s: float
+) -> Appended:
+    """Add a queued entry, unless there is one of this id already."""
+    if known := recall(db, operation_id, digest):
+        return known
+    db.execute(
+        sa.insert(ENTRIES).values(
+            operation_id=operation_id,
+            kind=kind,
+            digest=digest,
+            num_bytes=len(body),
+            state=EntryState.QUEUED.value,
+            attempts=0,
+            submitted_s=submitted_s,
+        )
+    )
+    sequence = db.execute(
+        sa.select(ENTRIES.c.sequence).where(ENTRIES.c.operation_id == operation_id)
+    ).scalar_one()
+    db.execute(sa.insert(BODIES).values(sequence=sequence, body=body))
+    return Appended(is_new=True, is_same=True)
+
+
+def take(db: sa.Connection, started_s: float) -> StoredEntry | None:
+    """Return the entry to run, running from now on: the oldest that has not ended."""
+    open_states = [EntryState.QUEUED.value, EntryState.RUNNING.value]
+    row = db.execute(
+        sa.select(ENTRIES.c.sequence, ENTRIES.c.state)
+        .where(ENTRIES.c.state.in_(open_states))
+        .order_by(ENTRIES.c.sequence)
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    if row.state == EntryState.QUEUED:
+        attempts = ENTRIES.c.attempts + 1
+        step(db, row.sequence, EntryStep.START, {"started_s": started_s, "attempts": attempts})
+    return _stored(db.execute(_STORED.where(ENTRIES.c.sequence == row.sequence)).one())
+
+
+def finish(db: sa.Connection, sequence: int, outcome: Outcome, *, keep_body: bool) -> None:
+    """End the running entry.
+
+    Raises:
+        LoopsError: the entry is neither running nor has it ended in this way.
+    """
+    moved = step(db, sequence, _FINISHING[outcome.state], {"finished_s": outcome.finished_s})
+    if not moved:
+        found = find(db, outcome.operation_id)
+        if found is None or found.state != outcome.state:
+            raise LoopsError(
+                f"log entry {sequence} cannot end as {outcome.state}: it is not running"
+            )
+        return
+    _put_result(db, sequence, outcome)
+    if not keep_body:
+        db.execute(sa.delete(BODIES).where(BODIES.c.sequence == sequence))
+
+
+def cancel(db: sa.Connection, operation_id: str, outcome: Outcome) -> Cancelled | None:
+    """End an entry that still waits with `outcome`; None = there is no such entry."""
+    found = find(db, operation_id)
+    if found is None:
+        return None
+    if found.state is not EntryState.QUEUED:
+        return Cancelled(found, was_queued=False, num_bytes=0)
+    row = db.execute(
+        sa.select(ENTRIES.c.sequence, ENTRIES.c.kind, ENTRIES.c.num_bytes).where(
+            ENTRIES.c.operation_id == operation_id
+        )
+    ).one()
+    step(db, row.sequence, EntryStep.CANCEL, {"finished_s": outcome.finished_s})
+    _put_result(db, row.sequence, outcome)
+    db.execute(sa.delete(BODIES).where(BODIES.c.sequence == row.sequence))
+    return Cancelled(find(db, operation_id) or outcome, was_queued=True, num_bytes=row.num_bytes)
+
+
+def find(db: sa.Connection, operation_id: str) -> Outcome | None:
+    """Return what is known of the entry; None = nothing is."""
+    row = db.execute(
+        sa.select(
+            ENTRIES.c.kind,
+            ENTRIES.c.state,
+            ENTRIES.c.finished_s,
+            RESULTS.c.result,
+            RESULTS.c.error,
+        )
+        .outerjoin_from(ENTRIES, RESULTS, ENTRIES.c.sequence == RESULTS.c.sequence)
+        .where(ENTRIES.c.operation_id == operation_id)
+    ).first()
+    if row is None:
+        return None
+    return Outcome(
+        operation_id=operation_id,
+        kind=row.kind,
+        state=EntryState(row.state),
+        result=row.result,
+        error=None if row.error is None else ErrorBody.model_validate_json(row.error),
+        finished_s=row.finished_s,
+    )
+
+
+def step(
+    db: sa.Connection,
+    sequence: int,
+    taken: EntryStep,
+    columns: Mapping[str, object] = MappingProxyType({}),
+) -> bool:
+    """Return whether the entry was in the state before the step, and is now in the one after."""
+    before, after = TRANSITIONS[taken]
+    result = db.execute(
+        sa.update(ENTRIES)
+        .where(ENTRIES.c.sequence == sequence, ENTRIES.c.state == before.value)
+        .values({**columns, "state": after.value})
+    )
+    return result.rowcount == 1
+
+
+def floor(db: sa.Connection) -> int:
+    """Return the sequence up to which bodies were dropped: replay can begin there or later."""
+    return db.execute(sa.select(sa.func.coalesce(sa.func.max(FLOOR.c.sequence), 0))).scalar_one()
+
+
+def next_to_replay(db: sa.Connection, after: int) -> StoredEntry | None:
+    """Return the first entry behind `after` (floor or later) whose change has to be repeated."""
+    row = db.execute(
+        _STORED.where(
+            ENTRIES.c.sequence > after,
+            ENTRIES.c.state == EntryState.DONE.value,
+            ENTRIES.c.kind.not_in([kind.value for kind in READ_ONLY]),
+        )
+        .order_by(ENTRIES.c.sequence)
+        .limit(1)
+    ).first()
+    return None if row is None else _stored(row)
+
+
+def interrupted(db: sa.Connection) -> StoredEntry | None:
+    """Return the entry that was running when the last process ended; one runs at a time."""
+    running = _STORED.where(ENTRIES.c.state == EntryState.RUNNING.value)
+    row = db.execute(running).first()
+    return None if row is None else _stored(row)
+
+
+def count_queued(db: sa.Connection) -> tuple[int, int]:
+    """Return how many entries wait, and the bytes of their bodies."""
+    row = db.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(ENTRIES.c.num_bytes), 0)).where(
+            ENTRIES.c.state == EntryState.QUEUED.value
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def add_snapshot(
+    db: sa.Connection, sequence: int, num_bytes: int, taken_s: float, *, kept: int
+) -> list[int]:
+    """Record a snapshot, drop what no kept snapshot needs, and return the forgotten snapshots.
+
+    The state before the first entry counts as a snapshot too: as long as fewer than `kept` others
+    were taken, every body stays.
+    """
+    db.execute(
+        sa.insert(SNAPSHOTS)
+        .prefix_with("OR REPLACE")
+        .values(sequence=sequence, num_bytes=num_bytes, taken_s=taken_s)
+    )
+    newest_first = sa.select(SNAPSHOTS.c.sequence).order_by(SNAPSHOTS.c.sequence.desc())
+    known = list(db.execute(newest_first).scalars())
+    if len(known) >= kept:
+        oldest = known[kept - 1]
+        db.execute(sa.delete(BODIES).where(BODIES.c.sequence <= oldest))
+        db.execute(sa.insert(FLOOR).prefix_with("OR REPLACE").values(sequence=oldest))
+        db.execute(sa.delete(FLOOR).where(FLOOR.c.sequence < oldest))
+    db.execute(sa.delete(SNAPSHOTS).where(SNAPSHOTS.c.sequence.in_(known[kept:])))
+    return known[kept:]
+
+
+def expire(db: sa.Connection, *, results_before_s: float, keys_before_s: float) -> None:
+    """Drop the results, then the rows, of entries that ended before these times.
+
+    What a replay still needs stays: everything of an entry whose body is kept.
+    """
+    db.execute(
+        sa.delete(RESULTS).where(
+            RESULTS.c.finished_s <= results_before_s, RESULTS.c.sequence.not_in(_KEPT_BODIES)
+        )
+    )
+    db.execute(
+        sa.delete(ENTRIES).where(
+            ENTRIES.c.finished_s <= keys_before_s,
+            ENTRIES.c.state.in_([state.value for state in FINAL]),
+            ENTRIES.c.sequence.not_in(_KEPT_BODIES),
+        )
+    )
+
+
+def _put_result(db: sa.Connection, sequence: int, outcome: Outcome) -> None:
+    db.execute(
+        sa.insert(RESULTS)
+        .prefix_with("OR REPLACE")
+        .values(
+            sequence=sequence,
+            result=outcome.result,
+            error=None if outcome.error is None else outcome.error.model_dump_json(),
+            finished_s=outcome.finished_s,
+        )
+    )
+
+
+def _stored(row: sa.Row[*tuple[Any, ...]]) -> StoredEntry:
+    return StoredEntry(
+        sequence=row.sequence,
+        operation_id=row.operation_id,
+        kind=row.kind,
+        body=row.body or b"",
+        started_s=row.started_s or 0.0,
+        attempts=row.attempts,
+        num_bytes=row.num_bytes,
+        result=row.result,
+    )

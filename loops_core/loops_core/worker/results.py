@@ -1,0 +1,189 @@
+"""Waiting for results: from threads and from event loops, without a thread a waiter."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, final
+
+from loops_core.clock import Clock
+from loops_core.errors import (
+    LoopsError,
+    RemoteOpError,
+    ServerShutdownError,
+    UnknownRequestError,
+    error_from_body,
+    error_to_body,
+)
+from loops_core.types.frames import unpack
+from loops_core.types.operation import OPERATIONS, ErrorBody, OperationKind, OperationStatus
+from loops_core.worker.entries import Outcome
+from loops_core.worker.log import OperationLog
+
+_MAX_MESSAGE: Final = 2_000
+
+Notify = Callable[[Outcome | None], None]
+"""Called once, from any thread: with the outcome, or with None when the run is closing."""
+
+
+@final
+class Results:
+    """The outcomes of a run's operations, to be waited for.
+
+    A waiter is a callback under its operation's id; an ending entry calls those under its own id
+    and no others. The log is asked after the callback is in place, so that no ending falls between.
+    Reading does not consume: a result reads the same until it expires.
+    """
+
+    def __init__(self, log: OperationLog, *, clock: Clock, results_kept_s: float) -> None:
+        """Read from `log`; results expire `results_kept_s` after their entry has ended."""
+        self._log = log
+        self._clock = clock
+        self._results_kept_s = results_kept_s
+        self._lock = threading.Lock()
+        self._waiters: dict[str, set[Notify]] = {}
+        self._closed_by: str | None = None
+
+    def wait(self, operation_id: str, hold_s: float) -> OperationStatus:
+        """Return the operation's result or error, or `pending` after at most `hold_s` seconds.
+
+        Raises:
+            UnknownRequestError: there is no such operation, or its result has expired.
+            ServerShutdownError: the run is closing.
+        """
+        news: Future[Outcome | None] = Future()
+        self._add(operation_id, news.set_result)
+        try:
+            status = self._to_status(operation_id, self._log.find(operation_id).result())
+            if status.status != "pending" or hold_s <= 0:
+                return status
+            try:
+                outcome = news.result(timeout=hold_s)
+            except TimeoutError:
+                return status
+            return self._to_news(operation_id, outcome)
+        finally:
+            self._remove(operation_id, news.set_result)
+
+    async def wait_async(self, operation_id: str, hold_s: float) -> OperationStatus:
+        """Do what `wait` does without blocking the event loop; may be cancelled."""
+        loop = asyncio.get_running_loop()
+        news: asyncio.Future[Outcome | None] = loop.create_future()
+
+        def settle(outcome: Outcome | None) -> None:
+            if not news.done():
+                news.set_result(outcome)
+
+        def notify(outcome: Outcome | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, outcome)
+
+        self._add(operation_id, notify)
+        try:
+            found = await asyncio.wrap_future(self._log.find(operation_id))
+            status = self._to_status(operation_id, found)
+            if status.status != "pending" or hold_s <= 0:
+                return status
+            await self._hold(news, hold_s)
+            return self._to_news(operation_id, news.result()) if news.done() else status
+        finally:
+            self._remove(operation_id, notify)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Wake those who wait for the entry; it is in the log by now."""
+        with self._lock:
+            concerned = self._waiters.pop(outcome.operation_id, set())
+        for notify in concerned:
+            notify(outcome)
+
+    def shut_down(self, reason: str, *, but: str | None = None) -> None:
+        """Wake everybody with `ServerShutdownError`, except who waits for the operation `but`."""
+        with self._lock:
+            self._closed_by = self._closed_by or reason
+            left = {key: who for key, who in self._waiters.items() if key == but}
+            concerned = [who for key, who in self._waiters.items() if key != but]
+            self._waiters = left
+        for notify in (notify for who in concerned for notify in who):
+            notify(None)
+
+    async def _hold(self, news: asyncio.Future[Outcome | None], hold_s: float) -> None:
+        timer = asyncio.ensure_future(self._clock.sleep_async(hold_s))
+        try:
+            await asyncio.wait({news, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+
+    def _add(self, operation_id: str, notify: Notify) -> None:
+        with self._lock:
+            if self._closed_by is not None:
+                raise self._shutdown(operation_id)
+            self._waiters.setdefault(operation_id, set()).add(notify)
+
+    def _remove(self, operation_id: str, notify: Notify) -> None:
+        with self._lock:
+            waiters = self._waiters.get(operation_id)
+            if waiters is not None:
+                waiters.discard(notify)
+                if not waiters:
+                    del self._waiters[operation_id]
+
+    def _shutdown(self, operation_id: str) -> ServerShutdownError:
+        return ServerShutdownError(
+            f"{self._closed_by}: an operation that waits in a log on disk runs when the run is "
+            "opened again",
+            operation_id=operation_id,
+        )
+
+    def _to_news(self, operation_id: str, outcome: Outcome | None) -> OperationStatus:
+        if outcome is None:
+            raise self._shutdown(operation_id)
+        return self._to_status(operation_id, outcome)
+
+    def _to_status(self, operation_id: str, outcome: Outcome | None) -> OperationStatus:
+        if outcome is None:
+            raise UnknownRequestError(
+                f"operation {operation_id!r} is not known to this run", operation_id=operation_id
+            )
+        if not outcome.state.is_final:
+            return OperationStatus(status="pending")
+        ended_s = outcome.finished_s or 0.0
+        has_expired = self._clock.now() >= ended_s + self._results_kept_s
+        if has_expired or (outcome.result is None and outcome.error is None):
+            raise UnknownRequestError(
+                f"the result of operation {operation_id!r} has expired: results are kept for "
+                f"{self._results_kept_s:g} s after the operation has ended",
+                operation_id=operation_id,
+            )
+        return _to_ended(outcome)
+
+
+def make_error_body(error: Exception, *, operation_id: str, kind: str) -> ErrorBody:
+    """Return what is stored of the exception that an entry failed with.
+
+    An error of ours keeps its class and fields; of a foreign one the class's name and the message
+    are kept, never the traceback, which may show values that are nobody else's business.
+    """
+    if not isinstance(error, LoopsError):
+        name = type(error).__name__
+        error = RemoteOpError(f"{name}: {error}"[:_MAX_MESSAGE], error_class=name)
+    return error_to_body(
+        error.for_operation(operation_id=operation_id, operation=kind, run_id=None)
+    )
+
+
+def _to_ended(outcome: Outcome) -> OperationStatus:
+    if outcome.result is not None:
+        result_type = OPERATIONS[OperationKind(outcome.kind)].result_type
+        return OperationStatus(status="done", result=unpack(outcome.result, result_type))
+    assert outcome.error is not None
+    error = error_from_body(outcome.error)
+    error_class = error.error_class if isinstance(error, RemoteOpError) else None
+    text = error.message if error.hint is None else f"{error.message} ({error.hint})"
+    return OperationStatus(
+        status="error",
+        error=text,
+        error_class=error_class or outcome.error.code,
+        error_body=outcome.error,
+    )
