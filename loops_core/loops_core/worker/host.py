@@ -185,6 +185,14 @@ class OperationQueue:
             self._results.settle(cancelled.outcome)
         return cancelled.outcome.state is EntryState.CANCELLED
 
+    def check_running(self) -> None:
+        """Return if operations are being applied.
+
+        Raises:
+            ServerShutdownError: the run is closing or has stopped.
+        """
+        self._sequencer.check_running()
+
     def stats(self) -> QueueStats:
         """Return how busy the queue is."""
         num_queued, queued_bytes = self._room.load()

@@ -34,7 +34,7 @@ from loops_core.types.training import (
     SaveWeightsResponse,
 )
 from loops_core.worker.checkpoints import Checkpoints, NewCheckpoint
-from loops_core.worker.log import LogEntry
+from loops_core.worker.entries import LogEntry
 from loops_core.worker.records import CheckpointRecord, RunRecord
 
 _STATE_FILE: Final = "machine.json"
@@ -108,11 +108,11 @@ class TrainerMachine:
             return self._load(body, optimizer=with_optimizer, as_of_s=entry.started_s)
         raise UsageError(f"operation {entry.kind} is not one that a trainer applies")
 
-    def replay(self, entry: LogEntry, result: WireModel | None) -> None:
+    def replay(self, entry: LogEntry, result: WireModel) -> None:
         """Repeat the state change of an entry that succeeded before; what it saved exists."""
         if isinstance(result, SaveWeightsForSamplerResponse):
             self._counters.version = result.version
-        elif entry.kind not in (OperationKind.FORWARD, OperationKind.SAVE_STATE):
+        elif entry.kind is not OperationKind.SAVE_STATE:
             self.apply(entry)
 
     def save(self, path: Path) -> None:
@@ -218,8 +218,8 @@ class TrainerMachine:
         folder = Path(path.removeprefix("file://")).expanduser()
         if not folder.is_dir():
             raise UsageError(
-                f"path {path!r} is neither a checkpoint address (bt://loops:<run_id>/weights/<name>) "
-                "nor a local directory",
+                f"path {path!r} is neither a local directory nor a checkpoint address "
+                "(bt://loops:<run_id>/weights/<name>)",
                 field="path",
             )
         return folder

@@ -1,4 +1,4 @@
-"""The runs that a worker has open: each a log, and a machine that the log drives."""
+"""The runs that a worker has open: each a queue of operations, and the machine that it drives."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from loops_core.worker.host import OperationHost
-
 from loops_core.clock import Clock
 from loops_core.errors import NotFoundError, ServerShutdownError
 from loops_core.protocols import TrainerDescription
 from loops_core.worker.checkpoints import Checkpoints
+from loops_core.worker.host import OperationQueue
 from loops_core.worker.machine import TrainerMachine
 from loops_core.worker.models import Models
 from loops_core.worker.records import CheckpointRecord, Records, RunRecord
@@ -26,13 +25,13 @@ class OpenRun:
     Attributes:
         record: what the run is.
         machine: its state; only the log's thread may change it.
-        log: where its operations go.
+        queue: where its operations go.
         description: what its trainer is; submits are checked against it.
     """
 
     record: RunRecord
     machine: TrainerMachine
-    log: OperationHost
+    queue: OperationQueue
     description: TrainerDescription
 
 
@@ -107,7 +106,7 @@ class Runs:
             self._closed = True
             runs, self._open = list(self._open.values()), {}
         for run in runs:
-            run.log.close()
+            run.queue.close()
 
     def _open_run(self, record: RunRecord) -> OpenRun:
         if self._closed:
@@ -118,7 +117,12 @@ class Runs:
         if answering is not None:
             self._publisher.publish(answering)
         directory = None if self._directory is None else self._directory / "runs" / record.id
-        log = OperationHost.open(directory, machine, clock=self._clock)
-        run = OpenRun(record=record, machine=machine, log=log, description=trainer.describe())
+        try:
+            queue = OperationQueue.open(directory, machine, clock=self._clock)
+        except BaseException:
+            machine.close()
+            raise
+        description = trainer.describe()
+        run = OpenRun(record=record, machine=machine, queue=queue, description=description)
         self._open[record.id] = run
         return run

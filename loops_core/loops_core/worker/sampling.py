@@ -1,4 +1,4 @@
-"""Which weights answer a sample: live versions, floors, pinned checkpoints; and the answer's shape."""
+"""Which weights answer a sample: live versions, floors, pinned checkpoints; the answer's shape."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar, final
 
 from loops_core.clock import Clock
-from loops_core.errors import LoopsError, PluginError, RemoteOpError
+from loops_core.errors import LoopsError, PluginError, RemoteOpError, ServerShutdownError
 from loops_core.types.base import WireModel
 from loops_core.types.frames import pack, unpack
 from loops_core.types.operation import OPERATIONS, OperationKind
@@ -149,6 +149,11 @@ class Sequencer:
     def wake(self) -> None:
         """Say that the log has a new entry."""
         self._work.set()
+
+    def check_running(self) -> None:
+        """Raise `ServerShutdownError` unless the thread applies entries."""
+        if self._is_closing or self._thread is None or not self._thread.is_alive():
+            raise ServerShutdownError(self._reason)
 
     def close(self, wait_s: float) -> bool:
         """End the thread after the running entry; return whether it ended within `wait_s`.

@@ -156,23 +156,25 @@ class Service:
         body = body_of(call, OPERATIONS[kind].body_type)
         run = self._run_of(call)
         check_operation(body, run.description)
-        return Accepted(operation_id=run.log.submit(kind, body, call.idempotency_key))
+        return Accepted(
+            operation_id=run.queue.submit(kind, body, idempotency_key=call.idempotency_key)
+        )
 
     def _retrieve(self, call: Call[Any]) -> OperationStatus:
-        log = self._run_of(call).log
-        return log.wait(call.path_args["operation_id"], hold_s=call.hold_s)
+        queue = self._run_of(call).queue
+        return queue.wait(call.path_args["operation_id"], hold_s=call.hold_s)
 
     async def _retrieve_async(self, call: Call[Any]) -> OperationStatus:
-        log = self._run_of(call).log
-        return await log.wait_async(call.path_args["operation_id"], hold_s=call.hold_s)
+        queue = self._run_of(call).queue
+        return await queue.wait_async(call.path_args["operation_id"], hold_s=call.hold_s)
 
     def _cancel(self, call: Call[Any]) -> CancelReply:
-        log = self._run_of(call).log
-        return CancelReply(cancelled=log.cancel(call.path_args["operation_id"]))
+        queue = self._run_of(call).queue
+        return CancelReply(cancelled=queue.cancel(call.path_args["operation_id"]))
 
     def _health(self, call: Call[Any]) -> Empty:
         if call.run_id is not None:
-            self._runs.get(call.run_id).log.check_alive()
+            self._runs.get(call.run_id).queue.check_running()
         return Empty()
 
     def _policy_version(self, call: Call[Any]) -> PolicyVersion:

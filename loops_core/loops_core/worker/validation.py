@@ -85,7 +85,8 @@ def check_forward(body: ForwardBody, trainer: TrainerDescription) -> None:
 def _known_loss(loss_fn: str, trainer: TrainerDescription) -> LossFunction:
     if loss_fn not in trainer.losses:
         raise UsageError(
-            f"loss_fn {loss_fn!r} is not offered: expected one of {', '.join(sorted(trainer.losses))}"
+            f"loss_fn {loss_fn!r} is not offered: expected one of "
+            + ", ".join(sorted(trainer.losses))
             + _did_you_mean(loss_fn, trainer.losses),
             field="loss_fn",
         )
@@ -104,10 +105,10 @@ def check_config(config: LossFnConfig, loss: LossFunction) -> None:
                 + _did_you_mean(name, settings),
                 field=field,
             )
-        _check_setting(field, value, settings[name])
+        _check_setting(field, settings[name], value=value)
 
 
-def _check_setting(field: str, value: float | bool | str, setting: LossSetting) -> None:
+def _check_setting(field: str, setting: LossSetting, *, value: float | bool | str) -> None:
     if isinstance(setting.default, bool):
         if not isinstance(value, bool):
             raise UsageError(f"{field} must be true or false, not {value!r}", field=field)
