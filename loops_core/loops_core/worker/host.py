@@ -13,6 +13,7 @@ from loops_core.clock import Clock, SystemClock
 from loops_core.errors import BusyError, ConflictError, UnknownRequestError, UsageError
 from loops_core.types.frames import pack
 from loops_core.types.operation import OPERATIONS, OperationBody, OperationKind, OperationStatus
+from loops_core.worker import disk
 from loops_core.worker.admission import Room
 from loops_core.worker.entries import Appended
 from loops_core.worker.lifecycle import EntryState
@@ -91,7 +92,7 @@ class OperationQueue:
         clock = clock or SystemClock()
         with contextlib.ExitStack() as resources:
             if directory is not None:
-                directory.mkdir(parents=True, exist_ok=True)
+                disk.make_folder(directory)
                 resources.callback(RunLock.acquire(directory).release)
             path = None if directory is None else directory / _LOG_FILE
             log = OperationLog.open(path, clock=clock)

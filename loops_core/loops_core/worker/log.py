@@ -26,7 +26,7 @@ from loops_core.worker.entries import (
     StoredEntry,
     body_digest,
 )
-from loops_core.worker.lifecycle import READ_ONLY, EntryState, EntryStep
+from loops_core.worker.lifecycle import READ_ONLY, EntryState
 from loops_core.worker.log_tables import FORMAT, SNAPSHOTS
 
 __all__ = ["LogEntry", "OperationLog"]
@@ -133,7 +133,7 @@ class OperationLog:
 
     def requeue(self, sequence: int) -> None:
         """Let an interrupted entry wait again, in its old place."""
-        self._database.run(lambda db: statements.step(db, sequence, EntryStep.INTERRUPT))
+        self._database.run(lambda db: statements.requeue(db, sequence))
 
     def count_queued(self) -> tuple[int, int]:
         """Return how many entries wait, and the bytes of their bodies."""
@@ -144,9 +144,8 @@ class OperationLog:
         floor = self._database.run(statements.floor)
         if after < floor:
             raise CheckpointError(
-                f"the state behind log entry {floor} cannot be had again: its snapshots are "
-                "damaged or missing, and the bodies before it were dropped; load a saved checkpoint into a "
-                "new run"
+                f"the state behind log entry {floor} is lost: its snapshots are damaged or "
+                "missing, and what came before was dropped; load a saved checkpoint into a new run"
             )
 
     def next_to_replay(self, after: int) -> StoredEntry | None:

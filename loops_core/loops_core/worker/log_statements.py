@@ -6,8 +6,6 @@ and then changes nothing: a transaction that failed may have been kept all the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -28,12 +26,16 @@ from loops_core.worker.log_tables import (
 
 _FINISHING: Final = {EntryState.DONE: EntryStep.SUCCEED, EntryState.FAILED: EntryStep.FAIL}
 
-_KEPT_BODIES: Final = sa.select(BODIES.c.sequence)
+# Statements of the path that every operation takes are built once: to build one costs as much as
+# to run it. Their parameters carry names that are no columns, as SQLAlchemy asks in updates.
+
+_WHERE_ID: Final = ENTRIES.c.operation_id == sa.bindparam("which")
 
 _STORED: Final = sa.select(
     ENTRIES.c.sequence,
     ENTRIES.c.operation_id,
     ENTRIES.c.kind,
+    ENTRIES.c.state,
     ENTRIES.c.started_s,
     ENTRIES.c.attempts,
     ENTRIES.c.num_bytes,
@@ -44,6 +46,47 @@ _STORED: Final = sa.select(
         RESULTS, ENTRIES.c.sequence == RESULTS.c.sequence
     )
 )
+
+_OLDEST: Final = (
+    _STORED.where(ENTRIES.c.state == sa.bindparam("state")).order_by(ENTRIES.c.sequence).limit(1)
+)
+
+_FOUND: Final = (
+    sa.select(
+        ENTRIES.c.sequence,
+        ENTRIES.c.kind,
+        ENTRIES.c.state,
+        ENTRIES.c.digest,
+        ENTRIES.c.num_bytes,
+        ENTRIES.c.finished_s,
+        RESULTS.c.result,
+        RESULTS.c.error,
+    )
+    .outerjoin_from(ENTRIES, RESULTS, ENTRIES.c.sequence == RESULTS.c.sequence)
+    .where(_WHERE_ID)
+)
+
+_DIGEST: Final = sa.select(ENTRIES.c.digest).where(_WHERE_ID)
+
+_ADD_ENTRY: Final = sa.insert(ENTRIES).returning(ENTRIES.c.sequence)
+
+_ADD_BODY: Final = sa.insert(BODIES)
+
+_DROP_BODY: Final = sa.delete(BODIES).where(BODIES.c.sequence == sa.bindparam("which"))
+
+_PUT_RESULT: Final = sa.insert(RESULTS).prefix_with("OR REPLACE")
+
+_MOVE: Final = sa.update(ENTRIES).where(
+    ENTRIES.c.sequence == sa.bindparam("which"), ENTRIES.c.state == sa.bindparam("before")
+)
+
+_START: Final = _MOVE.values(
+    state=sa.bindparam("after"), started_s=sa.bindparam("at_s"), attempts=ENTRIES.c.attempts + 1
+)
+
+_END: Final = _MOVE.values(state=sa.bindparam("after"), finished_s=sa.bindparam("at_s"))
+
+_KEPT_BODIES: Final = sa.select(BODIES.c.sequence)
 
 
 def make_tables(db: sa.Connection) -> int:
@@ -58,9 +101,7 @@ def make_tables(db: sa.Connection) -> int:
 
 def recall(db: sa.Connection, operation_id: str, digest: bytes) -> Appended | None:
     """Return what an append would answer if there is an entry of this id; None = there is none."""
-    known = db.execute(
-        sa.select(ENTRIES.c.digest).where(ENTRIES.c.operation_id == operation_id)
-    ).scalar()
+    known = db.execute(_DIGEST, {"which": operation_id}).scalar()
     return None if known is None else Appended(is_new=False, is_same=known == digest)
 
 
@@ -70,39 +111,34 @@ def append(
     """Add a queued entry, unless there is one of this id already."""
     if known := recall(db, operation_id, digest):
         return known
-    db.execute(
-        sa.insert(ENTRIES).values(
-            operation_id=operation_id,
-            kind=kind,
-            digest=digest,
-            num_bytes=len(body),
-            state=EntryState.QUEUED.value,
-            attempts=0,
-            submitted_s=submitted_s,
-        )
-    )
-    sequence = db.execute(
-        sa.select(ENTRIES.c.sequence).where(ENTRIES.c.operation_id == operation_id)
-    ).scalar_one()
-    db.execute(sa.insert(BODIES).values(sequence=sequence, body=body))
+    columns = {
+        "operation_id": operation_id,
+        "kind": kind,
+        "digest": digest,
+        "num_bytes": len(body),
+        "state": EntryState.QUEUED.value,
+        "attempts": 0,
+        "submitted_s": submitted_s,
+    }
+    sequence = db.execute(_ADD_ENTRY, columns).scalar_one()
+    db.execute(_ADD_BODY, {"sequence": sequence, "body": body})
     return Appended(is_new=True, is_same=True)
 
 
 def take(db: sa.Connection, started_s: float) -> StoredEntry | None:
-    """Return the entry to run, running from now on: the oldest that has not ended."""
-    open_states = [EntryState.QUEUED.value, EntryState.RUNNING.value]
-    row = db.execute(
-        sa.select(ENTRIES.c.sequence, ENTRIES.c.state)
-        .where(ENTRIES.c.state.in_(open_states))
-        .order_by(ENTRIES.c.sequence)
-        .limit(1)
-    ).first()
+    """Return the oldest entry that waits, running from now on.
+
+    One that is running already comes first: it was taken by a run of this function whose answer
+    never arrived.
+    """
+    row = db.execute(_OLDEST, {"state": EntryState.RUNNING.value}).first()
+    if row is not None:
+        return _stored(row)
+    row = db.execute(_OLDEST, {"state": EntryState.QUEUED.value}).first()
     if row is None:
         return None
-    if row.state == EntryState.QUEUED:
-        attempts = ENTRIES.c.attempts + 1
-        step(db, row.sequence, EntryStep.START, {"started_s": started_s, "attempts": attempts})
-    return _stored(db.execute(_STORED.where(ENTRIES.c.sequence == row.sequence)).one())
+    _step(db, _START, row.sequence, EntryStep.START, started_s)
+    return _stored(row, started_s=started_s)
 
 
 def finish(db: sa.Connection, sequence: int, outcome: Outcome, *, keep_body: bool) -> None:
@@ -111,50 +147,44 @@ def finish(db: sa.Connection, sequence: int, outcome: Outcome, *, keep_body: boo
     Raises:
         LoopsError: the entry is neither running nor has it ended in this way.
     """
-    moved = step(db, sequence, _FINISHING[outcome.state], {"finished_s": outcome.finished_s})
-    if not moved:
+    if not _step(db, _END, sequence, _FINISHING[outcome.state], outcome.finished_s):
         found = find(db, outcome.operation_id)
         if found is None or found.state != outcome.state:
             raise LoopsError(
-                f"log entry {sequence} cannot end as {outcome.state}: it is not running"
+                f"log entry {sequence} cannot become {outcome.state}: it is not running"
             )
         return
     _put_result(db, sequence, outcome)
     if not keep_body:
-        db.execute(sa.delete(BODIES).where(BODIES.c.sequence == sequence))
+        db.execute(_DROP_BODY, {"which": sequence})
 
 
 def cancel(db: sa.Connection, operation_id: str, outcome: Outcome) -> Cancelled | None:
     """End an entry that still waits with `outcome`; None = there is no such entry."""
-    found = find(db, operation_id)
-    if found is None:
+    row = db.execute(_FOUND, {"which": operation_id}).first()
+    if row is None:
         return None
-    if found.state is not EntryState.QUEUED:
-        return Cancelled(found, was_queued=False, num_bytes=0)
-    row = db.execute(
-        sa.select(ENTRIES.c.sequence, ENTRIES.c.kind, ENTRIES.c.num_bytes).where(
-            ENTRIES.c.operation_id == operation_id
-        )
-    ).one()
-    step(db, row.sequence, EntryStep.CANCEL, {"finished_s": outcome.finished_s})
-    _put_result(db, row.sequence, outcome)
-    db.execute(sa.delete(BODIES).where(BODIES.c.sequence == row.sequence))
-    return Cancelled(find(db, operation_id) or outcome, was_queued=True, num_bytes=row.num_bytes)
+    was_queued = _step(db, _END, row.sequence, EntryStep.CANCEL, outcome.finished_s)
+    if was_queued:
+        _put_result(db, row.sequence, outcome)
+        db.execute(_DROP_BODY, {"which": row.sequence})
+    return Cancelled(
+        find(db, operation_id) or outcome, was_queued, row.num_bytes if was_queued else 0
+    )
+
+
+def requeue(db: sa.Connection, sequence: int) -> None:
+    """Let an interrupted entry wait again, in its old place."""
+    before, after = TRANSITIONS[EntryStep.INTERRUPT]
+    db.execute(
+        _MOVE.values(state=sa.bindparam("after")),
+        {"which": sequence, "before": before.value, "after": after.value},
+    )
 
 
 def find(db: sa.Connection, operation_id: str) -> Outcome | None:
     """Return what is known of the entry; None = nothing is."""
-    row = db.execute(
-        sa.select(
-            ENTRIES.c.kind,
-            ENTRIES.c.state,
-            ENTRIES.c.finished_s,
-            RESULTS.c.result,
-            RESULTS.c.error,
-        )
-        .outerjoin_from(ENTRIES, RESULTS, ENTRIES.c.sequence == RESULTS.c.sequence)
-        .where(ENTRIES.c.operation_id == operation_id)
-    ).first()
+    row = db.execute(_FOUND, {"which": operation_id}).first()
     if row is None:
         return None
     return Outcome(
@@ -165,22 +195,6 @@ def find(db: sa.Connection, operation_id: str) -> Outcome | None:
         error=None if row.error is None else ErrorBody.model_validate_json(row.error),
         finished_s=row.finished_s,
     )
-
-
-def step(
-    db: sa.Connection,
-    sequence: int,
-    taken: EntryStep,
-    columns: Mapping[str, object] = MappingProxyType({}),
-) -> bool:
-    """Return whether the entry was in the state before the step, and is now in the one after."""
-    before, after = TRANSITIONS[taken]
-    result = db.execute(
-        sa.update(ENTRIES)
-        .where(ENTRIES.c.sequence == sequence, ENTRIES.c.state == before.value)
-        .values({**columns, "state": after.value})
-    )
-    return result.rowcount == 1
 
 
 def floor(db: sa.Connection) -> int:
@@ -204,8 +218,7 @@ def next_to_replay(db: sa.Connection, after: int) -> StoredEntry | None:
 
 def interrupted(db: sa.Connection) -> StoredEntry | None:
     """Return the entry that was running when the last process ended; one runs at a time."""
-    running = _STORED.where(ENTRIES.c.state == EntryState.RUNNING.value)
-    row = db.execute(running).first()
+    row = db.execute(_OLDEST, {"state": EntryState.RUNNING.value}).first()
     return None if row is None else _stored(row)
 
 
@@ -262,26 +275,34 @@ def expire(db: sa.Connection, *, results_before_s: float, keys_before_s: float) 
     )
 
 
+def _step(
+    db: sa.Connection, statement: sa.Update, sequence: int, step: EntryStep, at_s: float | None
+) -> bool:
+    """Return whether the entry was in the state before the step, and is now in the one after."""
+    before, after = TRANSITIONS[step]
+    values = {"which": sequence, "before": before.value, "after": after.value, "at_s": at_s}
+    return db.execute(statement, values).rowcount == 1
+
+
 def _put_result(db: sa.Connection, sequence: int, outcome: Outcome) -> None:
     db.execute(
-        sa.insert(RESULTS)
-        .prefix_with("OR REPLACE")
-        .values(
-            sequence=sequence,
-            result=outcome.result,
-            error=None if outcome.error is None else outcome.error.model_dump_json(),
-            finished_s=outcome.finished_s,
-        )
+        _PUT_RESULT,
+        {
+            "sequence": sequence,
+            "result": outcome.result,
+            "error": None if outcome.error is None else outcome.error.model_dump_json(),
+            "finished_s": outcome.finished_s,
+        },
     )
 
 
-def _stored(row: sa.Row[*tuple[Any, ...]]) -> StoredEntry:
+def _stored(row: sa.Row[*tuple[Any, ...]], *, started_s: float | None = None) -> StoredEntry:
     return StoredEntry(
         sequence=row.sequence,
         operation_id=row.operation_id,
         kind=row.kind,
         body=row.body or b"",
-        started_s=row.started_s or 0.0,
+        started_s=started_s or row.started_s or 0.0,
         attempts=row.attempts,
         num_bytes=row.num_bytes,
         result=row.result,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -77,7 +78,7 @@ class Results:
                 news.set_result(outcome)
 
         def notify(outcome: Outcome | None) -> None:
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, outcome)
 
         self._add(operation_id, notify)

@@ -31,7 +31,7 @@ class RunLock:
             import fcntl
         except ImportError as error:  # Windows
             raise UnsupportedError(
-                "a log on disk needs POSIX file locks, which are not to be had here: use one in memory",
+                "a log on disk needs POSIX file locks, which are missing here: use one in memory",
                 field="directory",
             ) from error
         descriptor = os.open(directory / _NAME, os.O_RDWR | os.O_CREAT, 0o644)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Final, Protocol, final
 
 from loops_core.errors import CheckpointError, LoopsError
+from loops_core.worker import disk
 from loops_core.worker.lifecycle import READ_ONLY, READ_OUTSIDE
 from loops_core.worker.log import OperationLog
 from loops_core.worker.queue_settings import QueueSettings
@@ -87,7 +86,7 @@ class Snapshots:
         """Keep snapshots below `directory`, made if missing."""
         self._directory = directory
         self._log = log
-        directory.mkdir(exist_ok=True)
+        disk.make_folder(directory)
 
     def take(self, machine: Saved, sequence: int) -> None:
         """Keep the machine's state as the one behind entry `sequence`.
@@ -95,21 +94,21 @@ class Snapshots:
         Whatever this raises, the snapshots from before are as they were.
         """
         staging = self._directory / _STAGING
-        _remove(staging)
+        disk.remove(staging)
         state = staging / _STATE
         state.mkdir(parents=True)
         machine.save(state)
         files = _digests(state)
         manifest = {"sequence": sequence, "files": files}
         (staging / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _flush(staging)
+        disk.flush_tree(staging)
         target = self._folder(sequence)
-        _remove(target)
+        disk.remove(target)
         staging.rename(target)
-        _flush_one(self._directory)
+        disk.flush(self._directory)
         num_bytes = sum(size for size, _ in files.values())
         for dropped in self._log.add_snapshot(sequence, num_bytes, kept=_KEPT):
-            _remove(self._folder(dropped))
+            disk.remove(self._folder(dropped))
 
     def restore(self, machine: Saved) -> int:
         """Load the newest good snapshot and return its sequence; 0 = there is none.
@@ -119,7 +118,7 @@ class Snapshots:
         recorded = self._log.snapshots()
         for found in self._directory.iterdir():
             if found.name not in {self._folder(sequence).name for sequence in recorded}:
-                _remove(found)  # what a crash left behind
+                disk.remove(found)  # what a crash left behind
         damaged: list[int] = []
         loaded = 0
         for sequence in recorded:
@@ -135,7 +134,7 @@ class Snapshots:
         self._log.check_replayable(loaded)
         for sequence in damaged:
             self._log.forget_snapshot(sequence)
-            _remove(self._folder(sequence))
+            disk.remove(self._folder(sequence))
         return loaded
 
     def _folder(self, sequence: int) -> Path:
@@ -167,25 +166,3 @@ def _digests(folder: Path) -> dict[str, tuple[int, str]]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             digests[path.relative_to(folder).as_posix()] = (path.stat().st_size, digest)
     return digests
-
-
-def _flush(folder: Path) -> None:
-    """Let every file and folder below reach the disk."""
-    for path in folder.rglob("*"):
-        _flush_one(path)
-    _flush_one(folder)
-
-
-def _flush_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
