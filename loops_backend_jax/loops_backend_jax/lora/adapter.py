@@ -14,15 +14,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
 from typing import final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from loops_backend_jax.config import ModelConfig
+from loops_backend_jax.lora.tree import (
+    ArrayTree,
+    copy_tree,
+    get_array,
+    get_branch,
+    put_array,
+)
 from loops_core.errors import UsageError
 
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -31,8 +37,11 @@ UNEMBEDDING_TARGET = "lm_head"
 LINEAR_TARGETS = ATTENTION_TARGETS + MLP_TARGETS
 ALL_TARGETS = (*LINEAR_TARGETS, UNEMBEDDING_TARGET)
 
-Factors = PyTree[Float[Array, "..."]]
-Params = PyTree[Float[Array, "..."]]
+Factors = ArrayTree
+"""An adapter's arrays, float32, as the module's docstring shows them."""
+
+Params = ArrayTree
+"""A model's frozen arrays."""
 
 
 @final
@@ -141,14 +150,14 @@ def init_factors(config: ModelConfig, spec: AdapterSpec, *, seed: int) -> Factor
         LoRA, arXiv:2106.09685, section 4.1; A uniform in ±1/sqrt(in), as He initialisation with
         a = sqrt(5) gives (arXiv:1502.01852).
     """
-    tree: dict[str, object] = {}
+    factors: Factors = {}
     for site in adapter_sites(config, spec.targets):
         modules = [_uniform_a(site, spec.rank, seed, name) for name in site.module_names()]
         lora_a = np.stack(modules) if site.num_layers else modules[0]
         lora_b = np.zeros((*lora_a.shape[:-2], spec.rank, site.fan_out), np.float32)
-        pair = {"lora_a": jnp.asarray(lora_a), "lora_b": jnp.asarray(lora_b)}
-        set_in(tree, site.path, pair)
-    return tree
+        put_array(factors, (*site.path, "lora_a"), jnp.asarray(lora_a))
+        put_array(factors, (*site.path, "lora_b"), jnp.asarray(lora_b))
+    return factors
 
 
 def _uniform_a(site: Site, rank: int, seed: int, name: str) -> Float[np.ndarray, "inp rank"]:
@@ -190,50 +199,19 @@ def merge_factors(
 
     A tied model whose unembedding is adapted gets an unembedding of its own under `lm_head`.
     """
-    merged = _copy_tree(params)
+    merged = copy_tree(params)
     for site in adapter_sites(config, spec.targets):
-        pair = get_in(factors, site.path)
-        delta = pair["lora_a"] @ pair["lora_b"] * spec.scale
+        pair = get_branch(factors, site.path)
+        delta = get_array(pair, ("lora_a",)) @ get_array(pair, ("lora_b",)) * spec.scale
         if site.path == (UNEMBEDDING_TARGET,):
-            own = merged.get(UNEMBEDDING_TARGET, merged["embed_tokens"])["embedding"]
-            merged[UNEMBEDDING_TARGET] = {"embedding": _add(own, delta.T)}
+            own = UNEMBEDDING_TARGET if UNEMBEDDING_TARGET in merged else "embed_tokens"
+            table = _add(get_array(merged, (own, "embedding")), delta.T)
+            put_array(merged, (UNEMBEDDING_TARGET, "embedding"), table)
         else:
-            module = get_in(merged, site.path)
-            set_in(merged, site.path, {**module, "kernel": _add(module["kernel"], delta)})
+            kernel = (*site.path, "kernel")
+            put_array(merged, kernel, _add(get_array(merged, kernel), delta))
     return merged
 
 
 def _add(weight: jax.Array, delta: jax.Array) -> jax.Array:
     return (weight.astype(jnp.float32) + delta).astype(weight.dtype)
-
-
-def get_in(tree: PyTree, path: tuple[str, ...]) -> PyTree:
-    """Return what stands at `path` in a tree of dicts."""
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def set_in(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
-    """Put `value` at `path` in a tree of dicts, making the dicts on the way."""
-    for key in path[:-1]:
-        below = tree.setdefault(key, {})
-        assert isinstance(below, dict)
-        tree = below
-    tree[path[-1]] = value
-
-
-def _copy_tree(tree: PyTree) -> dict[str, PyTree]:
-    return {k: _copy_tree(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
-
-
-def iter_arrays(
-    tree: PyTree, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], jax.Array]]:
-    """Yield (path, array) of every leaf of a tree of dicts, in sorted order of keys."""
-    for key in sorted(tree):
-        value = tree[key]
-        if isinstance(value, Mapping):
-            yield from iter_arrays(value, (*path, key))
-        else:
-            yield (*path, key), value

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
-from loops_backend_jax.lora.adapter import lora_delta
+from loops_backend_jax.lora.adapter import UNEMBEDDING_TARGET, Factors, lora_delta
+from loops_backend_jax.lora.tree import get_array, get_branch
 
 
 class Head(NamedTuple):
@@ -31,6 +32,18 @@ class Head(NamedTuple):
     lora_a: jax.Array | None = None
     lora_b: jax.Array | None = None
     lora_scale: jax.Array | float = 0.0
+
+
+def make_head(
+    unembedding: Float[Array, "vocab width"],
+    factors: Factors | None,
+    lora_scale: float | Float[Array, ""],
+) -> Head:
+    """Return the head of a model with an adapter's factors; None: the base alone."""
+    if factors is None or UNEMBEDDING_TARGET not in factors:
+        return Head(unembedding)
+    own = get_branch(factors, (UNEMBEDDING_TARGET,))
+    return Head(unembedding, get_array(own, ("lora_a",)), get_array(own, ("lora_b",)), lora_scale)
 
 
 def target_logprobs(
@@ -120,7 +133,7 @@ _frozen_head.defvjp(_frozen_head_forward, _frozen_head_backward)
 def _chunked(function: Callable[..., Any], chunk_tokens: int) -> Callable[..., Any]:
     """Return `function` applied to `chunk_tokens` tokens at a time, its results put together."""
 
-    def whole(hidden: jax.Array, targets: jax.Array) -> PyTree[jax.Array]:
+    def whole(hidden: jax.Array, targets: jax.Array) -> Any:
         tokens = hidden.shape[0]
         if tokens <= chunk_tokens:
             return function(hidden, targets)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from loops_backend_jax.config import ModelConfig
 from loops_backend_jax.lora.adapter import UNEMBEDDING_TARGET, Params
+from loops_backend_jax.lora.tree import get_array
 from loops_backend_jax.models.layers import (
     Activations,
     BlockContext,
@@ -112,8 +113,8 @@ class Embedding(nn.Module):
 
 def unembedding(params: Params) -> Float[Array, "vocab width"]:
     """Return the matrix that turns hidden vectors into logits: its own, or the tied embedding."""
-    holder = params.get(UNEMBEDDING_TARGET, params["embed_tokens"])
-    return holder["embedding"]
+    holder = UNEMBEDDING_TARGET if UNEMBEDDING_TARGET in params else "embed_tokens"
+    return get_array(params, (holder, "embedding"))
 
 
 def make_cache(config: ModelConfig, batch: int, num_slots: int, dtype: jnp.dtype) -> KeyValues:

@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from loops_backend_jax.config import ModelConfig
-from loops_backend_jax.lora.adapter import AdapterSpec, Factors, adapter_sites, iter_arrays, set_in
+from loops_backend_jax.lora.adapter import AdapterSpec, Factors, adapter_sites
+from loops_backend_jax.lora.tree import iter_arrays, put_array
 from loops_backend_jax.train.state import TrainState
 from loops_core.errors import CheckpointError
 
@@ -126,9 +127,9 @@ def _read_fields(path: Path, config: ModelConfig) -> Mapping[str, Any]:
 def _tree(
     arrays: Mapping[str, np.ndarray], name: str, config: ModelConfig, spec: AdapterSpec
 ) -> Factors:
-    tree: dict[str, object] = {}
+    tree: Factors = {}
     for site in adapter_sites(config, spec.targets):
         for side in ("lora_a", "lora_b"):
             array = arrays["/".join((name, *site.path, side))]
-            set_in(tree, (*site.path, side), jnp.asarray(array))
+            put_array(tree, (*site.path, side), jnp.asarray(array))
     return tree

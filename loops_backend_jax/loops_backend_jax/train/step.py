@@ -16,10 +16,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from loops_backend_jax.lora.adapter import UNEMBEDDING_TARGET, Factors, Params
-from loops_backend_jax.losses.logprobs import Head, chunk_tokens_for, target_logprobs
+from loops_backend_jax.lora.adapter import Factors, Params
+from loops_backend_jax.losses.logprobs import chunk_tokens_for, make_head, target_logprobs
 from loops_backend_jax.models.decoder import Decoder, apply_decoder, unembedding
 from loops_backend_jax.train.batching import Batch
+
+Scalar = float | jax.Array
+"""A number that compiled functions take as an argument, so that another value compiles nothing."""
 
 LossCompute = Callable[[jax.Array, Mapping[str, jax.Array], Mapping[str, float | bool]], jax.Array]
 
@@ -83,8 +86,7 @@ def _loss(
         batch.segment_ids,
         lora_scale=lora_scale,
     )
-    own = factors.get(UNEMBEDDING_TARGET, {})
-    head = Head(unembedding(params), own.get("lora_a"), own.get("lora_b"), lora_scale)
+    head = make_head(unembedding(params), factors, lora_scale)
     num_tokens = batch.tokens.size
     flat_targets = batch.targets.reshape(num_tokens, *batch.targets.shape[2:])
     chunk_tokens = chunk_tokens_for(plan.model.config.vocab_size, num_tokens, plan.max_logits_bytes)
@@ -99,7 +101,7 @@ def _loss(
 
 @functools.partial(jax.jit, static_argnames="plan")
 def forward_pass(
-    params: Params, factors: Factors, lora_scale: float, batch: Batch, *, plan: PassPlan
+    params: Params, factors: Factors, lora_scale: Scalar, batch: Batch, *, plan: PassPlan
 ) -> PassResult:
     """Return loss and log-probabilities of one batch."""
     return _loss(factors, params, jnp.float32(lora_scale), batch, plan)[1]
@@ -109,7 +111,7 @@ def forward_pass(
 def forward_backward_pass(
     params: Params,
     factors: Factors,
-    lora_scale: float,
+    lora_scale: Scalar,
     gradients: Factors,
     batch: Batch,
     *,
@@ -161,7 +163,7 @@ def optim_pass(
     first_moment: Factors,
     second_moment: Factors,
     gradients: Factors,
-    step: int,
+    step: Scalar,
     scalars: AdamScalars,
 ) -> OptimResult:
     """Return factors and moments after one step.

@@ -15,7 +15,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from loops_backend_jax.config import BackendSettings, DtypeName, ModelConfig, load_model_config
-from loops_backend_jax.lora.adapter import Params, iter_arrays, set_in
+from loops_backend_jax.lora.adapter import Params
+from loops_backend_jax.lora.tree import put_array
 from loops_backend_jax.models import make_model
 from loops_backend_jax.models.decoder import Decoder
 from loops_backend_jax.weights import TABLES
@@ -47,7 +48,7 @@ def load_params(model_dir: Path, config: ModelConfig, *, dtype: DtypeName = "flo
     with ExitStack() as stack:
         tensors = _TensorFiles(_tensor_files(model_dir), stack)
         _check_names(tensors, table, config)
-        tree: dict[str, object] = {}
+        tree: Params = {}
         for row in table:
             array = _load_row(tensors, row, config.num_layers, jnp.dtype(dtype))
             if array.shape != shapes[row.path]:
@@ -55,7 +56,7 @@ def load_params(model_dir: Path, config: ModelConfig, *, dtype: DtypeName = "flo
                     f"{row.pattern} makes {array.shape}; config.json asks for {shapes[row.path]};"
                     " the two files are not of one model"
                 )
-            set_in(tree, row.path, jnp.asarray(array))
+            put_array(tree, row.path, jnp.asarray(array))
         _check_tied(tensors, config)
     return tree
 
@@ -93,7 +94,8 @@ def param_shapes(config: ModelConfig) -> Mapping[tuple[str, ...], tuple[int, ...
     """Return the shape of every array of the parameter tree, by path."""
     model, ids = make_model(config, BackendSettings()), jnp.zeros((1, 1), jnp.int32)
     tree = jax.eval_shape(model.init, jax.random.key(0), ids, ids, ids)["params"]
-    return {path: array.shape for path, array in iter_arrays(tree)}
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {tuple(entry.key for entry in path): leaf.shape for path, leaf in leaves}
 
 
 def _tensor_files(model_dir: Path) -> Mapping[str, Path] | Path:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -23,10 +23,9 @@ from loops_backend_jax.lora.adapter import (
     Factors,
     Site,
     adapter_sites,
-    get_in,
     make_adapter_spec,
-    set_in,
 )
+from loops_backend_jax.lora.tree import get_array, put_array
 from loops_core.errors import CheckpointError, UsageError
 
 CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -65,7 +64,7 @@ def save_peft(
     tensors: dict[str, np.ndarray] = {}
     for site in adapter_sites(config, spec.targets):
         for key, side in SIDES:
-            stacked = np.asarray(get_in(factors, site.path)[key])
+            stacked = np.asarray(get_array(factors, (*site.path, key)))
             layers = stacked if site.num_layers else stacked[None]
             for module, array in zip(site.module_names(), layers, strict=True):
                 tensors[f"{PREFIX}{module}.{side}.weight"] = np.ascontiguousarray(array.T)
@@ -118,9 +117,10 @@ def load_peft(path: Path, config: ModelConfig) -> tuple[AdapterSpec, Factors]:
             f" {odd[0]!r} is {'missing' if odd[0] in expected else 'unexpected'},"
             f" and {len(odd) - 1} more are"
         )
-    factors: dict[str, object] = {}
+    factors: Factors = {}
     for site in sites:
-        set_in(factors, site.path, _site_factors(path, tensors, site, rank))
+        for key, array in _site_factors(path, tensors, site, rank).items():
+            put_array(factors, (*site.path, key), array)
     return spec, factors
 
 
@@ -158,9 +158,9 @@ def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
 
 def _site_factors(
     path: Path, tensors: Mapping[str, np.ndarray], site: Site, rank: int
-) -> Mapping[str, Any]:
+) -> Mapping[str, jax.Array]:
     shapes = {"lora_a": (rank, site.fan_in), "lora_b": (site.fan_out, rank)}
-    factors: dict[str, Any] = {}
+    factors: dict[str, jax.Array] = {}
     for key, side in SIDES:
         arrays: list[np.ndarray] = []
         for module in site.module_names():
