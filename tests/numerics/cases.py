@@ -1,21 +1,39 @@
 """Golden cases, and adapters and datums made from names and arrays."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# (jax.jit says little of what it returns)
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]  # PathLike
 
-from loops_backend_jax.config import ModelConfig
-from loops_backend_jax.lora.adapter import LINEAR_TARGETS, adapter_sites
+from loops_backend_jax.config import BackendSettings, ModelConfig
+from loops_backend_jax.lora.adapter import (
+    LINEAR_TARGETS,
+    AdapterSpec,
+    Factors,
+    Params,
+    adapter_sites,
+    init_factors,
+)
+from loops_backend_jax.lora.tree import iter_arrays, put_array
+from loops_backend_jax.losses import make_losses
+from loops_backend_jax.losses.logprobs import head_logits, make_head
+from loops_backend_jax.models.decoder import Decoder, apply_decoder, unembedding
 from loops_backend_jax.resolvers.cache import make_cache_root
 from loops_backend_jax.resolvers.smollm2 import resolve_smollm2
+from loops_backend_jax.train.call import CallResult, make_plan, run_call
+from loops_backend_jax.train.rows import make_rows
+from loops_backend_jax.train.state import make_state
 from loops_backend_jax.weights.load import BaseModel
 from loops_core.errors import UnreachableError, UnsupportedError
 from loops_core.types.datum import Datum, ModelInput
@@ -88,3 +106,74 @@ def make_datum(tokens: Sequence[int] | np.ndarray, **inputs: np.ndarray) -> Datu
         model_input=ModelInput.from_ints([int(token) for token in tokens]),
         loss_fn_inputs={name: TensorData.from_numpy(array) for name, array in inputs.items()},
     )
+
+
+def draw_factors(config: ModelConfig, spec: AdapterSpec, *, seed: int = 0) -> Factors:
+    """Return an adapter of random values that changes the model's output."""
+    g = np.random.default_rng(seed)
+    factors = init_factors(config, spec, seed=seed)
+    for path, array in list(iter_arrays(factors)):
+        spread = 0.05 if path[-1] == "lora_b" else array.shape[-2] ** -0.5
+        put_array(factors, path, to_jax(g.standard_normal(array.shape) * spread))
+    return factors
+
+
+def to_jax(array: np.ndarray, dtype: type[np.generic] = np.float32) -> jax.Array:
+    """Return a NumPy array as one of JAX."""
+    return TensorData.from_numpy(array.astype(dtype)).to_jax()
+
+
+def final_logits(
+    base: BaseModel,
+    tokens: np.ndarray,
+    factors: Factors | None,
+    *,
+    scale: float,
+    params: Params | None = None,
+) -> np.ndarray:
+    """Return the logits [rows, length, vocab] of whole rows of tokens."""
+    weights = base.params if params is None else params
+    return np.asarray(_logits(base.model, weights, factors, scale, *token_arrays(tokens)))
+
+
+def token_arrays(tokens: np.ndarray) -> list[jax.Array]:
+    """Return token ids, positions and segment ids of whole rows."""
+    positions = np.zeros_like(tokens) + np.arange(tokens.shape[1], dtype=np.int32)
+    return [to_jax(array, np.int32) for array in (tokens, positions, np.ones_like(tokens))]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(
+    model: Decoder, params: Params, factors: Factors | None, scale: float, *ids: jax.Array
+) -> jax.Array:
+    hidden, _ = apply_decoder(model, params, factors, *ids, lora_scale=scale)
+    return head_logits(hidden, make_head(unembedding(params), factors, scale))
+
+
+def run_data(
+    base: BaseModel,
+    spec: AdapterSpec,
+    factors: Factors,
+    data: list[Datum],
+    *,
+    max_batch_tokens: int = 2048,
+    max_logits_bytes: int = 2**26,
+) -> CallResult:
+    """Return cross-entropy, log-probabilities and gradients of the datums' loss sum."""
+    loss = make_losses()["cross_entropy"]
+    settings = BackendSettings(max_logits_bytes=max_logits_bytes)
+    limits = {"vocab_size": base.config.vocab_size, "max_tokens": base.config.max_positions}
+    return run_call(
+        make_plan(base.model, settings, loss, {}),
+        base.params,
+        make_state(spec, factors),
+        make_rows(data, loss, **limits),
+        max_batch_tokens=max_batch_tokens,
+        with_gradients=True,
+    )
+
+
+def flat_gradients(result: CallResult) -> np.ndarray:
+    """Return all gradients as one vector, in the order of their paths."""
+    assert result.gradients is not None
+    return np.concatenate([np.asarray(x).ravel() for _, x in iter_arrays(result.gradients)])

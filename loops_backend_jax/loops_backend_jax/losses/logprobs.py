@@ -72,7 +72,7 @@ def target_logprobs(
     return logprobs.reshape(targets.shape)
 
 
-def head_logits(hidden: Float[Array, "tokens width"], head: Head) -> Float[Array, "tokens vocab"]:
+def head_logits(hidden: Float[Array, "*tokens width"], head: Head) -> Float[Array, "*tokens vocab"]:
     """Return float32 logits of a few tokens: for sampling, and chunk by chunk above."""
     logits = (hidden @ head.unembedding.astype(hidden.dtype).T).astype(jnp.float32)
     if head.lora_a is None or head.lora_b is None:
