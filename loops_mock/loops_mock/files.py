@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,17 @@ MAX_RANK: Final = 256
 _FORMAT: Final = "loops-mock-state-1"
 _REFUSED: Final = ("alpha_pattern", "rank_pattern", "use_dora", "use_rslora")
 """Settings of PEFT that change what an adapter computes, and are not offered."""
+
+_UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise at files that are no archive of arrays."""
 
 Header = dict[str, Any]
 Expected = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -197,9 +208,9 @@ def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def _load_arrays(path: Path, expected: Expected) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
+    except _UNREADABLE as error:
         raise _damaged(path, str(error)) from error
     if set(arrays) != set(expected):
         raise _damaged(path, f"it holds {sorted(arrays)}, expected {sorted(expected)}")

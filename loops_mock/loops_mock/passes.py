@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from loops_core.errors import UsageError
 from loops_core.protocols import LossFunction
 from loops_core.types.tensor import TensorData
 from loops_core.types.training import ForwardBackwardOutput
@@ -47,11 +48,23 @@ def run_forward(
     loss: LossFunction,
     settings: Mapping[str, float | bool],
 ) -> RowResult:
-    """Return the row's losses and logprobs."""
+    """Return the row's losses and logprobs.
+
+    Raises:
+        UsageError: a loss is beyond float32.
+    """
     activations = model.forward(model.windows(row.tokens), adapter)
     log_probs = log_softmax(activations.logits)
     logprobs = np.take_along_axis(log_probs, row.targets, axis=1)
-    elementwise = np.where(row.active, loss.compute(logprobs, row.inputs, settings), 0.0)
+    with np.errstate(over="ignore"):
+        elementwise = np.where(row.active, loss.compute(logprobs, row.inputs, settings), 0.0)
+    if not (np.abs(elementwise) <= np.finfo(np.float32).max).all():
+        worst = elementwise.flat[np.abs(elementwise).argmax()]
+        raise UsageError(
+            f"data gives {loss.name} a loss of {worst} at a position; expected losses that float32 "
+            "holds; look at the weights",
+            field="data",
+        )
     return RowResult(row, activations, log_probs, logprobs, elementwise)
 
 

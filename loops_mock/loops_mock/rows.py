@@ -110,9 +110,10 @@ def _make_row(
     active = scored & (raw[loss.active_input] != 0) if loss.active_input in raw else scored
     inputs = {name: np.where(active, values, 0.0) for name, values in raw.items()}
     for name, values in inputs.items():
-        if not np.isfinite(values).all():
-            bad = values[~np.isfinite(values)][0]
-            raise _wrong(f"{where}.loss_fn_inputs[{name!r}]", f"holds {bad}", "finite numbers")
+        beyond = values[~(np.abs(values) <= np.finfo(np.float32).max)]
+        if beyond.size:
+            field = f"{where}.loss_fn_inputs[{name!r}]"
+            raise _wrong(field, f"holds {beyond[0]}", "finite numbers that float32 holds")
     return Row(
         tokens=tokens,
         targets=np.where(scored, flat, 0),

@@ -221,11 +221,11 @@ def _choose(logits: Floats, temperature: float, key: str) -> int:
     if temperature == 0.0:
         return int(np.argmax(logits))
     with np.errstate(over="ignore"):  # far below the top at a small temperature: -inf, weight 0
-        scaled: Floats = (logits - logits.max()) / temperature
+        scaled = (logits - float(logits.max())) / temperature
         weights = exp(scaled)
-    cumulated = np.add.accumulate(weights)
-    mark = float(draw_uniform(key, 1)[0]) * cumulated[-1]
-    last = int(np.flatnonzero(weights)[-1])
+    cumulated: Floats = np.add.accumulate(weights)
+    mark = float(draw_uniform(key, 1)[0] * cumulated[-1])
+    last: int = np.flatnonzero(weights).tolist()[-1]
     return min(int(np.searchsorted(cumulated, mark, side="right")), last)
 
 

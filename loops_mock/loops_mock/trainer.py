@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
-import numpy as np
-
 from loops_core.errors import CheckpointError, UnsupportedError, UsageError
 from loops_core.protocols import LossFunction, TrainerDescription
 from loops_core.types.datum import Datum
@@ -113,7 +111,6 @@ class MockTrainer:
             added = run_backward(self._model, state.adapter, result, loss, settings)
             gradient = added if gradient is None else add_gradients(gradient, added)
         assert gradient is not None  # there is at least one result
-        _check_finite(gradient)
         active = sum(result.row.num_active for result in results)
         before = 0 if pending is None else pending.active
         output = make_output(results, settings)
@@ -197,12 +194,3 @@ def _choose_loss(
             )
         settings[name] = value  # type: ignore[assignment]  # it has the type of its default
     return loss, settings
-
-
-def _check_finite(gradient: Gradient) -> None:
-    if not all(np.isfinite(factor).all() for factors in gradient.values() for factor in factors):
-        raise UsageError(
-            "the loss or its gradient is not finite; expected finite weights, small enough for "
-            "float64",
-            field="data",
-        )
