@@ -1,0 +1,94 @@
+"""Published weights reach the sampler, and sampler and trainer agree on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.contract.conftest import ADAM, make_datum
+
+from loops_core import Datum, ModelInput, SamplingParams, ServiceClient, TrainingClient
+from loops_core.errors import UsageError
+
+PROMPT = ModelInput.from_ints([3, 4, 5, 6, 7])
+
+
+def _step(client: TrainingClient, batch: list[Datum]) -> None:
+    client.forward_backward(batch)
+    client.optim_step(ADAM).result()
+
+
+def test_sampled_logprobs_are_the_trainers_forward_logprobs(
+    trainer: TrainingClient, batch: list[Datum]
+) -> None:
+    for _ in range(3):
+        _step(trainer, batch)
+    sampler = trainer.save_weights_and_get_sampling_client("now").result()
+    params = SamplingParams(max_tokens=12, seed=1)
+    response = sampler.sample(PROMPT, num_samples=3, sampling_params=params)
+    assert len({tuple(sequence.tokens) for sequence in response.sequences}) > 1
+    for sequence in response.sequences:
+        tokens = [*PROMPT.to_ints(), *sequence.tokens]
+        output = trainer.forward([make_datum(tokens)]).result().loss_fn_outputs[0]["logprobs"]
+        expected = output.to_numpy()[-len(sequence.tokens) :]
+        # float32 on both sides; the sums run in another order, about 1e-6 at these sizes.
+        np.testing.assert_allclose(sequence.logprobs, expected, atol=1e-5)
+
+
+def test_the_policy_version_counts_published_weights(trainer: TrainingClient) -> None:
+    assert trainer.policy_version == 0
+    trainer.save_weights_for_sampler("one").result()
+    sampler = trainer.save_weights_and_get_sampling_client("two").result()
+    assert trainer.policy_version == 2
+    assert sampler.sample(PROMPT, sampling_params=SamplingParams(max_tokens=1)).policy_version == 2
+    trainer.init_trainer_server(2).result()
+    trainer.save_state("kept").result()
+    assert trainer.policy_version == 2
+
+
+def test_a_pinned_checkpoint_keeps_answering_with_its_own_weights(
+    service: ServiceClient, trainer: TrainingClient, batch: list[Datum]
+) -> None:
+    first = trainer.save_weights_for_sampler("first").result().path
+    pinned = service.create_sampling_client(model_path=first)
+    before = pinned.compute_logprobs(PROMPT)
+    for _ in range(3):
+        _step(trainer, batch)
+    newest = trainer.save_weights_and_get_sampling_client("second").result()
+    assert pinned.compute_logprobs(PROMPT) == before
+    assert newest.compute_logprobs(PROMPT) != before
+
+
+def test_a_base_model_can_be_sampled_without_a_trainer(
+    service: ServiceClient, setup: object
+) -> None:
+    sampler = service.create_sampling_client(base_model=setup.base_model)  # type: ignore[attr-defined]
+    greedy = SamplingParams(max_tokens=5, temperature=0.0)
+    one, two = (sampler.sample(PROMPT, sampling_params=greedy) for _ in range(2))
+    assert one.sequences == two.sequences
+    assert one.policy_version == 0
+
+
+def test_a_seed_makes_samples_repeatable(trainer: TrainingClient) -> None:
+    sampler = trainer.save_weights_and_get_sampling_client("now").result()
+    params = SamplingParams(max_tokens=8, seed=5)
+    one, two = (sampler.sample(PROMPT, 2, params) for _ in range(2))
+    assert one.sequences == two.sequences
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "says"),
+    [
+        ([], SamplingParams(max_tokens=1), "prompt"),
+        ([3, 10**6], SamplingParams(max_tokens=1), "1000000"),
+        ([3], SamplingParams(max_tokens=10**7), "max_tokens"),
+        ([3], SamplingParams(max_tokens=1, structured_outputs={"regex": "a"}), "structured"),
+        ([3], SamplingParams(max_tokens=1, seed=-1), "seed"),
+    ],
+)
+def test_a_sample_that_cannot_be_honoured_is_refused(
+    trainer: TrainingClient, prompt: list[int], params: SamplingParams, says: str
+) -> None:
+    sampler = trainer.save_weights_and_get_sampling_client("now").result()
+    with pytest.raises(UsageError, match=says):
+        sampler.sample(ModelInput.from_ints(prompt), 1, params)
+    assert sampler.sample(PROMPT, 1, SamplingParams(max_tokens=1)).sequences[0].tokens
