@@ -20,6 +20,14 @@ class Transport(Protocol):
     every call raises `UsageError`; `close` and `aclose` may be called twice.
     """
 
+    @property
+    def max_body_bytes(self) -> int | None:
+        """Return the largest body of one call, printed as compact JSON; None = any size.
+
+        Clients split larger batches into several operations.
+        """
+        ...
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; blocks the calling thread."""
         ...

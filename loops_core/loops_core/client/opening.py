@@ -1,0 +1,76 @@
+"""Opening a transport: which URL, which key."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import urlencode
+
+from loops_core.client.arguments import check_text
+from loops_core.client.drivers import Driver
+from loops_core.clock import Clock, SystemClock
+from loops_core.errors import PluginError, UnsupportedError
+from loops_core.plugins import Plugins
+
+DEFAULT_URL: Final = "inproc:jax"
+"""Where a client goes that is not told: the JAX backend in its own process."""
+
+_LOCAL: Final = "local:"
+_URL_VARIABLE: Final = "LOOPS_BASE_URL"
+_KEY_VARIABLES: Final = ("LOOPS_API_KEY", "BASETEN_API_KEY")
+
+
+def service_url(given: str | None) -> str:
+    """Return the URL to open: the one given, the environment's, or the default."""
+    if given is not None:
+        return check_text("base_url", given).rstrip("/")
+    return os.environ.get(_URL_VARIABLE, "").rstrip("/") or DEFAULT_URL
+
+
+def service_key(given: str | None, url: str) -> str | None:
+    """Return the key to open it with: the one given, or the first that the environment holds.
+
+    A trainer without a service gets no key that it was not given.
+    """
+    if given is not None:
+        return check_text("api_key", given)
+    if url.startswith(_LOCAL):
+        return None
+    held = (os.environ.get(variable) for variable in _KEY_VARIABLES)
+    return next((key for key in held if key), None)
+
+
+def local_url(trainer_url: str, sampler_url: str) -> str:
+    """Return the URL of a trainer and a sampler without a service; its scheme is `local`."""
+    parts = {
+        "trainer_url": check_text("trainer_url", trainer_url),
+        "sampler_url": check_text("sampler_url", sampler_url),
+    }
+    return f"{_LOCAL}?{urlencode(parts)}"
+
+
+@contextmanager
+def no_local_transport(trainer_url: str) -> Generator[None]:
+    """Say what is missing when no plugin takes the scheme `local`."""
+    try:
+        yield
+    except PluginError as error:
+        raise UnsupportedError(
+            f"no installed transport reaches a trainer at {trainer_url!r} without the service "
+            "around it: pass ServiceClient(base_url=) the address of a service"
+        ) from error
+
+
+def open_driver(
+    url: str, *, api_key: str | None, plugins: Plugins, clock: Clock | None = None
+) -> Driver:
+    """Return a driver over a new transport.
+
+    Raises:
+        PluginError: nothing installed serves the URL; the message names the extra to install.
+    """
+    transport = plugins.open_transport(url, api_key=service_key(api_key, url))
+    return Driver(transport, clock or SystemClock(), random.Random())

@@ -1,0 +1,116 @@
+"""The link from a service client to its service: transport, session, the clients it made."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Final, Self, TypeVar, final
+
+from loops_core.client import calls
+from loops_core.client.closing import Closable
+from loops_core.client.drivers import Driver, Flow
+from loops_core.client.link import new_key
+from loops_core.client.opening import open_driver, service_url
+from loops_core.client.turns import Turn, Turnstile
+from loops_core.clock import Clock
+from loops_core.errors import UsageError
+from loops_core.plugins import Plugins
+from loops_core.types.base import WireModel
+from loops_core.types.routes import Call
+
+ResultT = TypeVar("ResultT")
+ReplyT = TypeVar("ReplyT", bound=WireModel)
+
+CONTROL_TIMEOUT_S: Final = 300.0
+"""Bound of a call of the control plane, its repetitions included."""
+
+
+@final
+class ServiceLink:
+    """One service client's connection.
+
+    Attributes:
+        driver: runs flows over the transport.
+        plugins: what the transport was opened with.
+        base_url: the service's URL.
+    """
+
+    def __init__(self, driver: Driver, plugins: Plugins, base_url: str) -> None:
+        self.driver = driver
+        self.plugins = plugins
+        self.base_url = base_url
+        self._turnstile = Turnstile(driver.clock)
+        self._session_id: str | None = None
+        self._lock = threading.Lock()
+        self._clients: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        base_url: str | None,
+        *,
+        api_key: str | None,
+        plugins: Plugins | None,
+        clock: Clock | None,
+    ) -> Self:
+        """Return a connection to the service at the URL, or at the environment's, or in process."""
+        url = service_url(base_url)
+        found = plugins or Plugins.load()
+        return cls(open_driver(url, api_key=api_key, plugins=found, clock=clock), found, url)
+
+    def check_open(self) -> None:
+        """Raise `UsageError` once the client is closed."""
+        if self._closed:
+            raise UsageError("this ServiceClient is closed: create another one")
+
+    def run(self, flow: Flow[ResultT]) -> ResultT:
+        """Return the flow's value; blocks the calling thread."""
+        self.check_open()
+        return self.driver.run(flow)
+
+    async def run_async(self, flow: Flow[ResultT]) -> ResultT:
+        """Return the flow's value; never blocks the event loop."""
+        self.check_open()
+        return await self.driver.run_async(flow)
+
+    def session(self) -> Flow[str]:
+        """Return the session's id, opening the session if nobody has."""
+        turn = Turn()
+        try:
+            yield from self._turnstile.wait(turn, count=1, timeout_s=CONTROL_TIMEOUT_S)
+            if self._session_id is None:
+                call = calls.create_session(idempotency_key=new_key())
+                reply = yield from self.driver.persist(call, budget_s=CONTROL_TIMEOUT_S)
+                self._session_id = reply.session.id
+            return self._session_id
+        finally:
+            self._turnstile.leave(turn)
+
+    def read(self, call: Call[ReplyT]) -> Flow[ReplyT]:
+        """Return the reply to a call that changes nothing, repeated while it fails in passing."""
+        return self.driver.persist(call, budget_s=CONTROL_TIMEOUT_S)
+
+    def adopt(self, client: Closable) -> None:
+        """Close this client too when the service client is closed."""
+        with self._lock:
+            self._clients.add(client)
+
+    def close(self) -> None:
+        """Close the clients that are still there, then the transport; twice is no error."""
+        for client in self._end():
+            client.close()
+        self.driver.transport.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        for client in self._end():
+            await client.aclose()
+        await self.driver.transport.aclose()
+
+    def _end(self) -> list[Closable]:
+        with self._lock:
+            self._closed = True
+            clients = list(self._clients)
+            self._clients.clear()
+            return clients
