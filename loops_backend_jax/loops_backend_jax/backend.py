@@ -9,10 +9,11 @@ from typing import final
 
 from loops_backend_jax.config import BackendSettings
 from loops_backend_jax.losses import make_losses
+from loops_backend_jax.sampler import JaxSampler
 from loops_backend_jax.trainer import JaxTrainer
 from loops_backend_jax.weights.load import BaseModel, load_base_model
-from loops_core.errors import UnsupportedError, UsageError
-from loops_core.protocols import LossFunction, Sampler, SamplerSpec, TrainerSpec
+from loops_core.errors import UsageError
+from loops_core.protocols import LossFunction, SamplerSpec, TrainerSpec
 
 
 @final
@@ -45,9 +46,9 @@ class JaxBackend:
         """
         return JaxTrainer(self._base(spec.model_dir), spec, self._losses)
 
-    def open_sampler(self, spec: SamplerSpec) -> Sampler:
+    def open_sampler(self, spec: SamplerSpec) -> JaxSampler:
         """Return a sampler on the model in `spec.model_dir`; raises as `open_trainer` does."""
-        raise UnsupportedError(f"no sampler for {spec.base_model}: this backend trains only")
+        return JaxSampler(self._base(spec.model_dir), spec)
 
     def close(self) -> None:
         """Give back the shared weights; may be called twice."""

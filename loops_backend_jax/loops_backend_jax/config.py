@@ -91,19 +91,27 @@ class BackendSettings:
             more passes. One row longer than this still runs, alone.
         max_logits_bytes: bound of the one chunk of float32 logits alive at a time.
         remat: recompute blocks in the backward pass: 45 % more time, a tenth of the memory.
+        decode_steps: tokens a sequence gains before the host looks at them: at stop strings, at
+            whose turn it is, at what was cancelled.
+        max_sample_rows: most sequences of one request that are decoded side by side.
+        max_cache_bytes: bound of the key-value caches of all running requests but the oldest, and
+            of those of one request, unless one sequence alone takes more.
     """
 
     dtype: DtypeName = "float32"
     max_batch_tokens: int = 2048
     max_logits_bytes: int = 2**26
     remat: bool = False
+    decode_steps: int = 16
+    max_sample_rows: int = 16
+    max_cache_bytes: int = 2**30
 
 
 def make_settings(options: Mapping[str, str]) -> BackendSettings:
     """Return the settings that the query part of a backend's URL asks for.
 
     Args:
-        options: `dtype`, `max_batch_tokens`, `max_logits_bytes`, `remat` (true or false), as text.
+        options: fields of `BackendSettings` by name, as text; `true` or `false` for a flag.
 
     Raises:
         UsageError: an unknown option, or a value that it cannot have.
