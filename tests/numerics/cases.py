@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]  # PathLike
+import safetensors.numpy
 
 from loops_backend_jax.config import BackendSettings, ModelConfig
 from loops_backend_jax.lora.adapter import (
@@ -41,6 +42,19 @@ from loops_core.types.tensor import TensorData
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RANK, ALPHA = 8, 16
+
+
+Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Return the arrays of a safetensors file by name."""
+    return safetensors.numpy.load_file(path)
+
+
+def write_tensors(tensors: Tensors, path: Path) -> None:
+    """Write arrays as a safetensors file."""
+    safetensors.numpy.save_file(tensors, path)
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ def find_smollm2() -> Path:
 
 def write_golden_adapter(directory: Path, config: ModelConfig) -> None:
     """Write the adapter that ORIGIN.md describes as a PEFT directory, from its definition alone."""
-    tensors: dict[str, np.ndarray] = {}
+    tensors: Tensors = {}
     for site in adapter_sites(config, LINEAR_TARGETS):
         for name in site.module_names():
             lora_a = _draw(name, "lora_A").standard_normal((RANK, site.fan_in))
@@ -81,7 +95,7 @@ def write_golden_adapter(directory: Path, config: ModelConfig) -> None:
             prefix = f"base_model.model.{name}"
             tensors[f"{prefix}.lora_A.weight"] = (lora_a / np.sqrt(site.fan_in)).astype("f4")
             tensors[f"{prefix}.lora_B.weight"] = (lora_b * 0.02).astype("f4")
-    save_file(tensors, directory / "adapter_model.safetensors")
+    write_tensors(tensors, directory / "adapter_model.safetensors")
     fields = {
         "peft_type": "LORA",
         "r": RANK,
