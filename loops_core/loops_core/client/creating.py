@@ -185,7 +185,7 @@ def create_trainer(
         wandb_config=wish.wandb_config,
     )
     link = TrainerLink(service.driver, service.plugins, event, settings)
-    link.announce_open()
+    yield from link.announce_open()
     yield from _start(link, wish, restore)
     client = TrainingClient(link)
     service.adopt(client)

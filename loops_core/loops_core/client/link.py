@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, final
 
 from loops_core.client import calls
-from loops_core.client.drivers import Driver, Flow
+from loops_core.client.drivers import Driver, Flow, compute
 from loops_core.client.events import Announcer, version_of
 from loops_core.client.futures import OperationFuture
 from loops_core.client.polling import OperationRef, Outcome
@@ -114,9 +114,9 @@ class TrainerLink:
                 "this TrainingClient is closed: create another one to go on with its run"
             )
 
-    def announce_open(self) -> None:
+    def announce_open(self) -> Flow[None]:
         """Tell observers that the client was opened; their errors go to the caller."""
-        self._announcer.opened()
+        yield from compute(self._announcer.opened)
 
     def submit(
         self,
@@ -194,7 +194,7 @@ class TrainerLink:
                 return
             self._closed = True
         self._watcher.stop()
-        self._announcer.closed()
+        yield from compute(self._announcer.closed)
 
     def _numbered(self, body: OperationBody, seq_id: int) -> OperationBody:
         update = {"seq_id": seq_id, "run_id": self.run.run_id, "model": self.run.base_model}
