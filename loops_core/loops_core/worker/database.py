@@ -158,12 +158,19 @@ def _make_engine(path: Path | None) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=StaticPool,
-        connect_args={"check_same_thread": False},
+        connect_args={"check_same_thread": False, "isolation_level": None},
         hide_parameters=True,
     )
+    # Left to itself, the driver begins no transaction before a CREATE TABLE: a process that died
+    # there would leave half of the tables.
+    event.listen(engine, "begin", _begin)
     if path is not None:
         event.listen(engine, "connect", _make_durable)
     return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _make_durable(connection: Any, _record: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -147,13 +148,17 @@ class OperationQueue:
             self._room.release(len(packed))
             raise
 
-        def on_append(future: Future[Appended]) -> None:
+        counted = threading.Event()
+
+        def count(future: Future[Appended]) -> None:  # runs also where the caller was interrupted
             if future.exception() is None and future.result().is_new:
                 self._sequencer.wake()
             else:
                 self._room.release(len(packed))
+            counted.set()
 
-        appended.add_done_callback(on_append)
+        appended.add_done_callback(count)
+        counted.wait()
         return _accept(operation_id, appended.result())
 
     def wait(self, operation_id: str, hold_s: float) -> OperationStatus:
