@@ -67,7 +67,7 @@ def make_plan(
                 f" {', '.join(known) or 'no settings'}",
                 field="loss_fn_config",
             )
-        chosen[name] = _read_setting(known[name], value)
+        chosen[name] = _read_setting(known[name], value=value)
     return PassPlan(
         model=model,
         compute=loss.compute,
@@ -76,7 +76,7 @@ def make_plan(
     )
 
 
-def _read_setting(setting: LossSetting, value: float | str) -> float | bool:
+def _read_setting(setting: LossSetting, *, value: float | bool | str) -> float | bool:
     field, default = f"loss_fn_config[{setting.name!r}]", setting.default
     if isinstance(value, str) or isinstance(value, bool) != isinstance(default, bool):
         raise UsageError(
@@ -86,7 +86,7 @@ def _read_setting(setting: LossSetting, value: float | str) -> float | bool:
     high = math.inf if setting.maximum is None else setting.maximum
     if not (low <= value <= high and math.isfinite(value)):
         raise UsageError(f"{field} is {value}; expected {low} to {high}", field="loss_fn_config")
-    return value
+    return value if isinstance(value, bool) else float(value)
 
 
 def run_call(
