@@ -1,4 +1,4 @@
-"""Settings of the whole test run: Hypothesis profiles, and no accelerator, no network.
+"""Settings of the test run: Hypothesis profiles; no accelerator, no network, nothing at home.
 
 Profiles: `dev` is short and is the default, `ci` is the same on every run and is taken when CI is
 set, `deep` is for a long search by hand: `HYPOTHESIS_PROFILE=deep make test`.
@@ -7,6 +7,7 @@ set, `deep` is for a long search by hand: `HYPOTHESIS_PROFILE=deep make test`.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
+# A test run leaves the user's own cache and data alone, and its processes share what they made.
+_SCRATCH = Path(__file__).parents[1] / ".pytest_cache" / "loops"
+os.environ["LOOPS_CACHE_DIR"] = str(_SCRATCH / "cache")
+os.environ["LOOPS_DATA_DIR"] = str(_SCRATCH / "data")
+os.environ.pop("LOOPS_BASE_URL", None)
 
 # A first example may pay for a compilation or an import: time is not what these tests are about.
 settings.register_profile(

@@ -37,7 +37,6 @@ def test_the_examples_of_a_page_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOOPS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.delenv("LOOPS_BASE_URL", raising=False)
     names: dict[str, object] = {"__name__": "example"}
     for line, code in blocks(page):
         exec(compile("\n" * line + code, str(page), "exec"), names)
