@@ -135,12 +135,14 @@ def _make_progress(console: Console) -> Progress:
 
 
 def _one_line(text: str, limit: int = 140) -> str:
-    r"""Return the text without line breaks, cut to `limit` characters; "(nothing)" if empty.
+    r"""Return the text on one line, cut to `limit` characters; "(nothing)" if empty.
 
-    >>> _one_line("a\n  b")
-    'a b'
+    Whatever a terminal could take for a command is shown as a dot.
+
+    >>> _one_line("a\n  b\x1b[2J")
+    'a b.[2J'
     """
-    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "." for c in " ".join(text.split()))
     if not line:
         return "(nothing)"
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from loops_core.clock import Clock
 from loops_core.quickstart import loss_curve, report
-from loops_core.quickstart.checkpoint_files import copy_checkpoint
 from loops_core.quickstart.display import Display
 from loops_core.quickstart.encoding import Batches, Tokenizer, encode_instructions
 from loops_core.quickstart.instructions import Instruction, load_instructions
@@ -36,7 +36,7 @@ class QuickstartResult:
         proof: whether the checkpoint resumes bit for bit.
         comparisons: what the model said before and after.
         checkpoint: address of the saved state.
-        tokens_per_second: positions trained on per second, compilation left out.
+        tokens_per_second: positions trained on per second, in the median step.
         seconds: from start to end.
     """
 
@@ -187,7 +187,7 @@ def _publish_and_ask(bench: _Bench, name: str, *, adapter_to: Path | None = None
     publishing = bench.client.save_weights_and_get_sampling_client(name)
     with publishing.result(timeout=RESULT_TIMEOUT_S) as sampler:
         if adapter_to is not None:
-            copy_checkpoint(bench.client, str(sampler.checkpoint_path), adapter_to)
+            bench.client.download_checkpoint(dest_dir=adapter_to, name=name, target="sampler")
         return ask(sampler, bench.tokenizer, list(bench.prompts))
 
 
@@ -214,7 +214,7 @@ def _prove_resume(bench: _Bench, service: ServiceClient, path: str) -> ResumePro
     try:
         return prove_resume(
             bench.client,
-            lambda: second,
+            second,
             path=path,
             run_steps=lambda client: _run_steps(bench, client, steps, _keep_quiet),
         )
@@ -228,6 +228,5 @@ def _keep_quiet(record: StepRecord) -> None:
 
 
 def _speed(records: Sequence[StepRecord]) -> float:
-    """Return positions per second over all steps but the first, which compiles."""
-    timed = records[1:] or records
-    return sum(record.tokens for record in timed) / sum(record.seconds for record in timed)
+    """Return positions per second in the median step: some steps wait for a compilation."""
+    return statistics.median(record.tokens_per_second for record in records)

@@ -51,10 +51,11 @@ def write_loss_curve(path: Path, records: Sequence[StepRecord], *, title: str) -
 
 
 def smooth(losses: Sequence[float], width: int = SMOOTHING_STEPS) -> list[float]:
-    """Return at each place the mean of the losses up to there, of the last `width` at most.
+    """Return at each place the mean of the losses around it, of fewer at the ends.
 
-    >>> smooth([4.0, 2.0, 0.0], width=2)
-    [4.0, 3.0, 1.0]
+    >>> smooth([6.0, 3.0, 0.0], width=3)
+    [4.5, 3.0, 1.5]
     """
-    windows = [losses[max(0, end - width) : end] for end in range(1, len(losses) + 1)]
+    before, after = width // 2, width - width // 2
+    windows = [losses[max(0, at - before) : at + after] for at in range(len(losses))]
     return [sum(window) / len(window) for window in windows]

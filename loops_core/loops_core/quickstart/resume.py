@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
-from loops_core.quickstart.checkpoint_files import Archive, copy_checkpoint, digest_files
 from loops_core.quickstart.training import RESULT_TIMEOUT_S, Pending, StepRecord, Trainee
 from loops_core.types.training import LoadWeightsResponse, SaveWeightsResponse
 
 CHECKPOINT_NAME: Final = "after-resume-steps"
 
 
-class Resumable(Trainee, Archive, Protocol):
+class Resumable(Trainee, Protocol):
     """What is used of a TrainingClient."""
 
     def save_state(self, name: str) -> Pending[SaveWeightsResponse]:
@@ -24,6 +24,10 @@ class Resumable(Trainee, Archive, Protocol):
 
     def load_state_with_optimizer(self, path: str) -> Pending[LoadWeightsResponse]:
         """Submit a load of a complete state."""
+        ...
+
+    def download_checkpoint(self, *, dest_dir: Path, name: str, target: str) -> object:
+        """Copy a checkpoint's files into an empty directory."""
         ...
 
 
@@ -73,28 +77,37 @@ class ResumeProof:
 
 def prove_resume(
     client: Resumable,
-    open_second: Callable[[], Resumable],
+    second: Resumable,
     *,
     path: str,
     run_steps: Callable[[Trainee], list[StepRecord]],
 ) -> ResumeProof:
-    """Return the continuations of `client` as it is and of a second client that loads `path`.
+    """Return the continuations of `client` as it is and of `second`, which loads `path`.
 
     Args:
         client: stands exactly where the checkpoint at `path` was saved.
-        open_second: opens a training client on a fresh adapter of the same base model.
+        second: a training client on a fresh adapter of the same base model.
         path: address of the checkpoint.
         run_steps: takes the same further steps on whichever client it is given.
     """
     trained_on = _continue(client, run_steps)
-    second = open_second()
     second.load_state_with_optimizer(path).result(timeout=RESULT_TIMEOUT_S)
     return ResumeProof(trained_on=trained_on, resumed=_continue(second, run_steps))
 
 
 def _continue(client: Resumable, run_steps: Callable[[Trainee], list[StepRecord]]) -> Continuation:
     losses = tuple(record.loss for record in run_steps(client))
-    saved = client.save_state(CHECKPOINT_NAME).result(timeout=RESULT_TIMEOUT_S)
+    client.save_state(CHECKPOINT_NAME).result(timeout=RESULT_TIMEOUT_S)
     with TemporaryDirectory(prefix="loops-resume-") as folder:
-        copy_checkpoint(client, saved.path, Path(folder))
-        return Continuation(losses=losses, files=digest_files(Path(folder)))
+        directory = Path(folder)
+        client.download_checkpoint(dest_dir=directory, name=CHECKPOINT_NAME, target="trainer")
+        return Continuation(losses=losses, files=digest_files(directory))
+
+
+def digest_files(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in `directory`, by its name below it."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
