@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.slow  # reads the metadata of everything that is installed
+
 MEMBERS = ("loops_core", "loops_transport_http", "loops_backend_jax", "loops_mock")
 
 # Imported inside functions that are called with, or asked for, values of that very library.

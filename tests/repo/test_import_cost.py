@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each case is a process of its own
+
 ARRAYS_AND_WEB = {"jax", "jaxlib", "flax", "torch", "transformers", "wandb", "httpx", "starlette"}
 HEAVY = ARRAYS_AND_WEB | {"uvicorn", "sqlalchemy", "typer", "rich", "matplotlib", "fsspec"}
 
