@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from loops_backend_jax.train.step import (
 from loops_core.errors import UsageError
 from loops_core.protocols import LossFunction, LossSetting
 from loops_core.types.training import LossFnConfig
+
+SettingValue: TypeAlias = float | int | bool | str
+"""What a loss's configuration may hold; JSON tells 1 and 1.0 apart no more than we do."""
 
 
 @final
@@ -76,7 +79,7 @@ def make_plan(
     )
 
 
-def _read_setting(setting: LossSetting, *, value: float | bool | str) -> float | bool:
+def _read_setting(setting: LossSetting, *, value: SettingValue) -> float | bool:
     field, default = f"loss_fn_config[{setting.name!r}]", setting.default
     if isinstance(value, str) or isinstance(value, bool) != isinstance(default, bool):
         raise UsageError(
