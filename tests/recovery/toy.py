@@ -113,8 +113,8 @@ class ToyMachine:
         names: the state.
         sequences: the sequences of the entries applied in this process.
         outside: what was written elsewhere, by operation id; survives the machine.
-        faults: `before_apply`, `after_apply`, `in_save`: where to end the process, once;
-            `save_fails`: let every save fail, as on a full disk.
+        faults: `before_apply`, `after_apply`, `in_save`, `in_replay`: where to end the process,
+            once; `save_fails`: let every save fail, as on a full disk.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class ToyMachine:
         self.outside = {} if outside is None else outside
         self.faults: set[str] = set()
         self.num_saves = 0
+        self.num_replayed = 0
         self.is_closed = False
         self._gate = gate
         self._at_step = at_step
@@ -150,6 +151,8 @@ class ToyMachine:
             self._busy.release()
 
     def replay(self, entry: LogEntry, result: WireModel) -> None:
+        self.num_replayed += 1
+        self._end_at("in_replay")
         assert self._change(entry) == result
         assert self.outside.get(entry.operation_id, "written") == "written"
 

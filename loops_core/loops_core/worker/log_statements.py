@@ -6,6 +6,7 @@ and then changes nothing: a transaction that failed may have been kept all the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -138,7 +139,7 @@ def take(db: sa.Connection, started_s: float) -> StoredEntry | None:
     if row is None:
         return None
     _step(db, _START, row.sequence, EntryStep.START, started_s)
-    return _stored(row, started_s=started_s)
+    return replace(_stored(row), started_s=started_s, attempts=row.attempts + 1)
 
 
 def finish(db: sa.Connection, sequence: int, outcome: Outcome, *, keep_body: bool) -> None:
@@ -296,13 +297,13 @@ def _put_result(db: sa.Connection, sequence: int, outcome: Outcome) -> None:
     )
 
 
-def _stored(row: sa.Row[*tuple[Any, ...]], *, started_s: float | None = None) -> StoredEntry:
+def _stored(row: sa.Row[*tuple[Any, ...]]) -> StoredEntry:
     return StoredEntry(
         sequence=row.sequence,
         operation_id=row.operation_id,
         kind=row.kind,
         body=row.body or b"",
-        started_s=started_s or row.started_s or 0.0,
+        started_s=row.started_s or 0.0,
         attempts=row.attempts,
         num_bytes=row.num_bytes,
         result=row.result,

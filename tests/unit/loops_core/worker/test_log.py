@@ -1,0 +1,201 @@
+"""The log itself: keys, order, what it keeps and for how long."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.recovery.toy import FakeClock, load_of, save_of
+
+from loops_core.errors import CheckpointError, LoopsError
+from loops_core.types.frames import pack
+from loops_core.types.operation import OperationKind, SaveStateBody
+from loops_core.worker.entries import Appended, Outcome, StoredEntry, body_digest
+from loops_core.worker.lifecycle import EntryState
+from loops_core.worker.log import OperationLog
+
+NEW = Appended(is_new=True, is_same=True)
+SAME = Appended(is_new=False, is_same=True)
+OTHER = Appended(is_new=False, is_same=False)
+
+
+@pytest.fixture(params=["memory", "file"])
+def log(
+    request: pytest.FixtureRequest, tmp_path: Path, fake_clock: FakeClock
+) -> Iterator[OperationLog]:
+    path = tmp_path / "log.sqlite" if request.param == "file" else None
+    log = OperationLog.open(path, clock=fake_clock)
+    yield log
+    log.close()
+
+
+def append(log: OperationLog, key: str, name: str = "good") -> Appended:
+    kind, body = save_of(name)
+    return log.append(kind, pack(body), key).result()
+
+
+def end(log: OperationLog, stored: StoredEntry, state: EntryState, *, at_s: float) -> None:
+    outcome = Outcome(
+        operation_id=stored.operation_id,
+        kind=stored.kind,
+        state=state,
+        result=b"result",
+        finished_s=at_s,
+    )
+    log.finish(stored.sequence, outcome, take=False)
+
+
+def run(log: OperationLog, state: EntryState = EntryState.DONE, *, at_s: float = 0) -> StoredEntry:
+    stored = log.take()
+    assert stored is not None
+    end(log, stored, state, at_s=at_s)
+    return stored
+
+
+def test_a_key_is_appended_once(log: OperationLog) -> None:
+    assert [append(log, "a"), append(log, "a"), append(log, "b")] == [NEW, SAME, NEW]
+
+
+def test_a_key_is_held_by_its_first_body(log: OperationLog) -> None:
+    assert [append(log, "a", "one"), append(log, "a", "two")] == [NEW, OTHER]
+
+
+def test_a_key_is_held_by_its_first_operation(log: OperationLog) -> None:
+    kind, body = load_of("somewhere")
+    assert log.append(kind, pack(body), "a").result() == NEW
+    other = OperationKind.LOAD_STATE_WITH_OPTIMIZER
+    assert log.append(other, pack(body), "a").result() == OTHER
+
+
+def test_recall_answers_as_a_second_append_would(log: OperationLog) -> None:
+    kind, body = save_of("good")
+    assert log.recall(kind, pack(body), "a") is None
+    append(log, "a")
+    assert log.recall(kind, pack(body), "a") == SAME
+    assert log.recall(kind, pack(SaveStateBody(name="x")), "a") == OTHER
+
+
+def test_equal_bodies_have_one_digest() -> None:
+    kind, body = save_of("good")
+    assert body_digest(kind, pack(body)) == body_digest(kind, pack(body.model_copy()))
+
+
+def test_entries_are_taken_in_the_order_of_their_append(log: OperationLog) -> None:
+    for key in ("c", "a", "b"):
+        append(log, key)
+    taken = [run(log) for _ in range(3)]
+    assert [stored.operation_id for stored in taken] == ["c", "a", "b"]
+    assert log.take() is None
+
+
+def test_an_entry_that_runs_is_the_one_to_take(log: OperationLog, fake_clock: FakeClock) -> None:
+    append(log, "a")
+    append(log, "b")
+    first = log.take()
+    fake_clock.advance(5)
+    assert log.take() == first
+
+
+def test_finish_can_take_the_next_entry(log: OperationLog, fake_clock: FakeClock) -> None:
+    append(log, "a")
+    append(log, "b")
+    first = log.take()
+    assert first is not None
+    outcome = Outcome(operation_id="a", kind=first.kind, state=EntryState.DONE, finished_s=0)
+    following = log.finish(first.sequence, outcome, take=True)
+    assert following is not None
+    assert following.operation_id == "b"
+    assert following.started_s == fake_clock.now()
+
+
+def test_only_a_running_entry_can_end(log: OperationLog) -> None:
+    append(log, "a")
+    stored = run(log)
+    end(log, stored, EntryState.DONE, at_s=0)  # as it has ended: the answer may have been lost
+    with pytest.raises(LoopsError, match="cannot become failed"):
+        end(log, stored, EntryState.FAILED, at_s=0)
+
+
+def test_a_sequence_is_never_used_again(log: OperationLog, fake_clock: FakeClock) -> None:
+    append(log, "a")
+    first = run(log, EntryState.FAILED, at_s=fake_clock.now())
+    fake_clock.advance(100)
+    log.expire(results_kept_s=10, keys_kept_s=20)
+    assert append(log, "a") == NEW
+    second = log.take()
+    assert second is not None
+    assert second.sequence > first.sequence
+
+
+def test_results_expire_before_keys_do(log: OperationLog, fake_clock: FakeClock) -> None:
+    append(log, "a")
+    run(log, EntryState.FAILED, at_s=fake_clock.now())
+    fake_clock.advance(15)
+    log.expire(results_kept_s=10, keys_kept_s=20)
+    found = log.find("a").result()
+    assert found is not None
+    assert (found.state, found.result) == (EntryState.FAILED, None)
+    assert append(log, "a") == SAME
+
+
+def test_what_waits_does_not_expire(log: OperationLog, fake_clock: FakeClock) -> None:
+    append(log, "a")
+    fake_clock.advance(1_000)
+    log.expire(results_kept_s=10, keys_kept_s=20)
+    assert append(log, "a") == SAME
+    assert log.count_queued()[0] == 1
+
+
+def test_a_result_that_a_replay_needs_does_not_expire(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    with closing(OperationLog.open(tmp_path / "log.sqlite", clock=fake_clock)) as log:
+        append(log, "a")
+        stored = run(log, at_s=fake_clock.now())
+        fake_clock.advance(1_000)
+        log.expire(results_kept_s=10, keys_kept_s=20)
+        replayed = log.next_to_replay(0)
+        assert replayed is not None
+        assert (replayed.body, replayed.result) == (stored.body, b"result")
+
+
+def test_bodies_go_behind_the_older_of_two_snapshots(tmp_path: Path, fake_clock: FakeClock) -> None:
+    with closing(OperationLog.open(tmp_path / "log.sqlite", clock=fake_clock)) as log:
+        for key in "abc":
+            append(log, key)
+            run(log)
+        assert log.add_snapshot(1, 10, kept=2) == []
+        log.check_replayable(0)
+        assert log.add_snapshot(2, 10, kept=2) == []
+        log.check_replayable(1)
+        with pytest.raises(CheckpointError, match="the state behind log entry 1 is lost"):
+            log.check_replayable(0)
+        assert log.add_snapshot(3, 10, kept=2) == [1]
+        assert log.snapshots() == [3, 2]
+
+
+def test_a_body_in_memory_goes_when_its_entry_has_ended(fake_clock: FakeClock) -> None:
+    with closing(OperationLog.open(None, clock=fake_clock)) as log:
+        append(log, "a")
+        run(log)
+        replayed = log.next_to_replay(0)
+        assert replayed is not None
+        assert replayed.body == b""
+
+
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path, fake_clock: FakeClock) -> None:
+    path = tmp_path / "log.sqlite"
+    path.write_bytes(b"no database at all, but long enough to look like one" * 100)
+    with pytest.raises(CheckpointError, match="is not an operation log"):
+        OperationLog.open(path, clock=fake_clock)
+
+
+def test_a_log_of_another_version_is_refused(tmp_path: Path, fake_clock: FakeClock) -> None:
+    path = tmp_path / "log.sqlite"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version=99")
+    with pytest.raises(CheckpointError, match="of format 99: expected 1"):
+        OperationLog.open(path, clock=fake_clock)
