@@ -84,10 +84,10 @@ def test_a_kill_during_a_save_leaves_the_earlier_state_readable(
     process = _start(_SAVER, setup.url, setup.base_model, batch[0].model_dump_json())
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
-    for _ in range(num_saves):
-        path = process.stdout.readline().strip()
+    saved = [process.stdout.readline().strip() for _ in range(num_saves)]
     _kill(process)
-    assert path == f"bt://loops:{run_id}/weights/again"
+    path = f"bt://loops:{run_id}/weights/again"
+    assert saved == [path] * num_saves
     with (
         ServiceClient(base_url=setup.url) as service,
         service.create_lora_training_client(setup.base_model, rank=2) as client,

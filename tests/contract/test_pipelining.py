@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from tests.contract.conftest import make_datum
 
-from loops_core import AdamParams, ServiceClient
+from loops_core import (
+    AdamParams,
+    ForwardBackwardFuture,
+    OperationFuture,
+    OptimStepResponse,
+    ServiceClient,
+)
 
 NUM_THREADS = 8
 NUM_EACH = 125
@@ -18,19 +24,17 @@ NUM_EACH = 125
 def test_a_thousand_operations_from_eight_threads_apply_in_order_each_once(tmp_path: Path) -> None:
     """A step's number tells its place; gradients of the pass before it tell that none was lost."""
     datum = make_datum([3, 4, 5, 6])
-    submitted: list[tuple[str, object]] = []
+    submitted: list[ForwardBackwardFuture | OperationFuture[OptimStepResponse]] = []
     turn = threading.Lock()
 
     def work() -> None:
         for number in range(NUM_EACH):
             with turn:
-                is_pass = len(submitted) % 2 == 0
-                future = (
-                    client.forward_backward([datum])
-                    if is_pass
-                    else client.optim_step(AdamParams(learning_rate=1e-3 * (1 + number)))
-                )
-                submitted.append(("pass" if is_pass else "step", future))
+                if len(submitted) % 2 == 0:
+                    submitted.append(client.forward_backward([datum]))
+                else:
+                    adam_params = AdamParams(learning_rate=1e-3 * (1 + number))
+                    submitted.append(client.optim_step(adam_params))
 
     with ServiceClient(base_url=f"inproc:mock?data_dir={tmp_path}") as service:
         client = service.create_lora_training_client("mock-tiny", rank=2)
@@ -40,7 +44,11 @@ def test_a_thousand_operations_from_eight_threads_apply_in_order_each_once(tmp_p
         for thread in threads:
             thread.join()
         assert len(submitted) == NUM_THREADS * NUM_EACH
-        steps = [future.result().metrics for kind, future in submitted if kind == "step"]  # type: ignore[attr-defined]
+        steps = [
+            future.result().metrics or {}
+            for future in submitted
+            if isinstance(future, OperationFuture)
+        ]
         assert [metrics["step"] for metrics in steps] == list(range(1, len(steps) + 1))
         assert {metrics["active_tokens"] for metrics in steps} == {3.0}
 
@@ -50,10 +58,9 @@ def test_threads_that_do_not_take_turns_lose_nothing(tmp_path: Path) -> None:
     datum = make_datum([3, 4, 5, 6])
 
     def work() -> None:
-        for _ in range(NUM_EACH):
-            futures.append(client.forward_backward([datum]))
+        futures.extend(client.forward_backward([datum]) for _ in range(NUM_EACH))
 
-    futures: list[object] = []
+    futures: list[ForwardBackwardFuture] = []
     with ServiceClient(base_url=f"inproc:mock?data_dir={tmp_path}") as service:
         client = service.create_lora_training_client("mock-tiny", rank=2)
         threads = [threading.Thread(target=work) for _ in range(NUM_THREADS)]
@@ -63,4 +70,4 @@ def test_threads_that_do_not_take_turns_lose_nothing(tmp_path: Path) -> None:
             thread.join()
         metrics = client.optim_step(AdamParams()).result().metrics or {}
         assert metrics["active_tokens"] == 3 * NUM_THREADS * NUM_EACH
-        assert len({future.operation_id for future in futures}) == NUM_THREADS * NUM_EACH  # type: ignore[attr-defined]
+        assert len({future.operation_id for future in futures}) == NUM_THREADS * NUM_EACH

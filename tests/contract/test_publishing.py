@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from tests.contract.conftest import ADAM, make_datum
+from tests.contract.conftest import ADAM, Setup, make_datum
 
 from loops_core import Datum, ModelInput, SamplingParams, ServiceClient, TrainingClient
 from loops_core.errors import UsageError
@@ -31,7 +33,7 @@ def test_sampled_logprobs_are_the_trainers_forward_logprobs(
         output = trainer.forward([make_datum(tokens)]).result().loss_fn_outputs[0]["logprobs"]
         expected = output.to_numpy()[-len(sequence.tokens) :]
         # float32 on both sides; the sums run in another order, about 1e-6 at these sizes.
-        np.testing.assert_allclose(sequence.logprobs, expected, atol=1e-5)
+        np.testing.assert_allclose(sequence.logprobs or [], expected, atol=1e-5)
 
 
 def test_the_policy_version_counts_published_weights(trainer: TrainingClient) -> None:
@@ -59,9 +61,9 @@ def test_a_pinned_checkpoint_keeps_answering_with_its_own_weights(
 
 
 def test_a_base_model_can_be_sampled_without_a_trainer(
-    service: ServiceClient, setup: object
+    service: ServiceClient, setup: Setup
 ) -> None:
-    sampler = service.create_sampling_client(base_model=setup.base_model)  # type: ignore[attr-defined]
+    sampler = service.create_sampling_client(base_model=setup.base_model)
     greedy = SamplingParams(max_tokens=5, temperature=0.0)
     one, two = (sampler.sample(PROMPT, sampling_params=greedy) for _ in range(2))
     assert one.sequences == two.sequences
@@ -92,3 +94,24 @@ def test_a_sample_that_cannot_be_honoured_is_refused(
     with pytest.raises(UsageError, match=says):
         sampler.sample(ModelInput.from_ints(prompt), 1, params)
     assert sampler.sample(PROMPT, 1, SamplingParams(max_tokens=1)).sequences[0].tokens
+
+
+def test_a_published_adapter_loads_from_its_directory_with_its_own_rank(
+    service: ServiceClient,
+    setup: Setup,
+    trainer: TrainingClient,
+    batch: list[Datum],
+    tmp_path: Path,
+) -> None:
+    _step(trainer, batch)
+    trainer.save_weights_for_sampler("adapter").result()
+    folder = tmp_path / "adapter"
+    trainer.download_checkpoint(name="adapter", target="sampler", dest_dir=folder)
+    with service.create_lora_training_client(setup.base_model, rank=2) as other:
+        assert other.load_state(str(folder)).result().step == 0
+        there, here = other.forward(batch).result(), trainer.forward(batch).result()
+        for one, two in zip(there.loss_fn_outputs, here.loss_fn_outputs, strict=True):
+            np.testing.assert_array_equal(one["logprobs"].data, two["logprobs"].data)
+        other.save_state("adopted").result()
+        (saved,) = other.list_checkpoints()
+        assert saved.lora_adapter_config.rank == 4
