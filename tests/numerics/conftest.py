@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from tests.numerics.cases import GOLDEN, GoldenCase, find_smollm2, golden_data, write_golden_adapter
 
+from loops_backend_jax.compilation import keep_compiled_programs
 from loops_backend_jax.config import BackendSettings
+from loops_backend_jax.resolvers.cache import make_cache_root
 from loops_backend_jax.weights.load import BaseModel, load_base_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs() -> None:
+    """Keep what the tests compile, where the backend keeps it too."""
+    keep_compiled_programs(make_cache_root() / "compiled")
 
 
 @pytest.fixture(scope="session")

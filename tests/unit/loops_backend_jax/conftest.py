@@ -7,11 +7,19 @@ from collections.abc import Callable
 import pytest
 from tests.numerics.cases import GOLDEN
 
+from loops_backend_jax.compilation import keep_compiled_programs
 from loops_backend_jax.config import BackendSettings
 from loops_backend_jax.losses import make_losses
+from loops_backend_jax.resolvers.cache import make_cache_root
 from loops_backend_jax.trainer import JaxTrainer
 from loops_backend_jax.weights.load import load_base_model
 from loops_core.protocols import TrainerSpec
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs() -> None:
+    """Keep what the tests compile, where the backend keeps it too."""
+    keep_compiled_programs(make_cache_root() / "compiled")
 
 
 @pytest.fixture(scope="session")
