@@ -16,7 +16,8 @@ from loops_core.types.datum import Datum
 ValueT = TypeVar("ValueT")
 
 _MOST_SHOWN: Final = 80
-_LONGEST_KEY: Final = 255
+_LONGEST_KEY: Final = 200
+"""Leaves room for the number of a part, where a batch is split."""
 
 
 def shown(value: object) -> str:

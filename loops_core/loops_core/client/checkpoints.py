@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -145,7 +146,7 @@ def download(driver: Driver, wanted: Wanted, dest_dir: Path) -> Flow[CheckpointD
 
 
 def copy_files(files: list[CheckpointFile], dest_dir: Path) -> CheckpointDownload:
-    """Copy files into the directory; each appears whole or not at all.
+    """Copy files into the directory: all of them, or none.
 
     Raises:
         CheckpointError: a name would lead out of the directory, two files have one name, a file
@@ -157,8 +158,11 @@ def copy_files(files: list[CheckpointFile], dest_dir: Path) -> CheckpointDownloa
         raise CheckpointError("two files of the checkpoint have the same name")
     sources = [_source(file) for file in files]
     dest_dir.mkdir(parents=True, exist_ok=True)
-    for file, source, target in zip(files, sources, targets, strict=True):
-        _copy(file, source, target)
+    with ExitStack() as undo:
+        for file, source, target in zip(files, sources, targets, strict=True):
+            _copy(file, source, target)
+            undo.callback(target.unlink)
+        undo.pop_all()
     return CheckpointDownload(
         dest_dir=dest_dir,
         file_count=len(files),

@@ -173,6 +173,7 @@ def create_trainer(
         service_url=service.base_url,
         session_id=session_id,
         max_seq_len=run.max_seq_len,
+        base_checkpoint=run.base_checkpoint,
         timeout_s=wish.timeout,
         ready_timeout_s=wish.ready_timeout,
         sampler_timeout_s=wish.sampler_timeout,
@@ -307,6 +308,4 @@ def create_sampler(
     )
     link = SamplerLink(settings, driver=service.driver, plugins=service.plugins)
     yield from link.ensure_ready(None)
-    client = SamplingClient.on_link(link)
-    service.adopt(client)
-    return client
+    return SamplingClient.on_link(link)

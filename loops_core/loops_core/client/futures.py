@@ -130,7 +130,8 @@ class OperationFuture(BaseFuture[ModelT]):
         if self._on_settled is not None:
             self._on_settled(outcome)
 
-    def _timed_out(self) -> ResultTimeoutError:
+    def timed_out(self) -> ResultTimeoutError:
+        """Return the error of a wait that ended."""
         message = "the result was not there in time: the operation goes on, ask again"
         if self._trouble is not None:
             message = f"{message}; the last poll failed: {self._trouble}"
@@ -213,11 +214,9 @@ class ForwardBackwardFuture(BaseFuture[ForwardBackwardOutput]):
         if self._on_settled is not None:
             self._on_settled(outcome)
 
-    def _timed_out(self) -> ResultTimeoutError:
-        return ResultTimeoutError(
-            "the result was not there in time: the operation goes on, ask again",
-            operation_id=self.operation_id,
-        )
+    def timed_out(self) -> ResultTimeoutError:
+        """Return the error of a wait that ended."""
+        return self._parts[0].timed_out()
 
 
 @final
@@ -300,8 +299,6 @@ class ComposedFuture(BaseFuture[ResultT]):
         in_stage = first is not None and first.error is None
         return float("inf") if patient and in_stage else deadline
 
-    def _timed_out(self) -> ResultTimeoutError:
-        return ResultTimeoutError(
-            "the result was not there in time: the operation goes on, ask again",
-            operation_id=self.operation_id,
-        )
+    def timed_out(self) -> ResultTimeoutError:
+        """Return the error of a wait that ended."""
+        return self._first.timed_out()

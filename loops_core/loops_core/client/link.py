@@ -44,6 +44,7 @@ class TrainerSettings:
         service_url: the service that it belongs to.
         session_id: the session that made it.
         max_seq_len: most positions of one datum, where the service said so.
+        base_checkpoint: where the base weights came from; None = the base model's own.
         timeout_s: bound of one submit with all its attempts.
         ready_timeout_s: how long a result is waited for by default.
         sampler_timeout_s: bound of one sample of a paired sampler; None = the transport's own.
@@ -53,6 +54,7 @@ class TrainerSettings:
     service_url: str
     session_id: str | None
     max_seq_len: int | None = None
+    base_checkpoint: str | None = None
     timeout_s: float = 600.0
     ready_timeout_s: float = 3600.0
     sampler_timeout_s: float | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import Final, Self, TypeVar, final
 
 from loops_core.client import calls
@@ -42,7 +41,7 @@ class ServiceLink:
         self._turnstile = Turnstile(driver.clock)
         self._session_id: str | None = None
         self._lock = threading.Lock()
-        self._clients: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self._clients: list[Closable] = []
         self._closed = False
 
     @classmethod
@@ -94,7 +93,7 @@ class ServiceLink:
     def adopt(self, client: Closable) -> None:
         """Close this client too when the service client is closed."""
         with self._lock:
-            self._clients.add(client)
+            self._clients.append(client)
 
     def close(self) -> None:
         """Close the clients that are still there, then the transport; twice is no error."""
@@ -111,6 +110,5 @@ class ServiceLink:
     def _end(self) -> list[Closable]:
         with self._lock:
             self._closed = True
-            clients = list(self._clients)
-            self._clients.clear()
+            clients, self._clients = self._clients, []
             return clients

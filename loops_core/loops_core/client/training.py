@@ -44,8 +44,8 @@ class TrainingClient(TrainingOperations, Closable):
 
     @property
     def base_checkpoint(self) -> str | None:
-        """Return the checkpoint that the base weights came from; None = the base model itself."""
-        return None
+        """Return the checkpoint that the base weights came from; None = the model's own."""
+        return self._link.settings.base_checkpoint
 
     @property
     def policy_version(self) -> int:

@@ -118,10 +118,14 @@ class BaseFuture(ABC, Generic[ResultT]):
         """Call `fn` with this future once it is settled, at once if it is.
 
         A thread of the client watches the future from now on. What `fn` raises is logged.
+
+        Raises:
+            UsageError: the client is closed, and nobody would ever call `fn`.
         """
-        self._callbacks.add_done_callback(lambda _: fn(self))
         if not self.settled:
+            self._host.check_open()
             self._host.watcher.watch(self)
+        self._callbacks.add_done_callback(lambda _: fn(self))
 
     def when_settled(self, fn: Callable[[], object]) -> None:
         """Call `fn` once somebody has settled the future, at once if it is; nobody waits."""
@@ -159,14 +163,14 @@ class BaseFuture(ABC, Generic[ResultT]):
             finally:
                 self._end(mine)
             if self._outcome is None and self._host.now() >= self._limit(deadline, patient=patient):
-                raise self._timed_out()
+                raise self.timed_out()
 
     @abstractmethod
     def _advance(self, deadline: float, *, patient: bool) -> Flow[None]:
         """Play one round: take one step towards the outcome, and settle when it is there."""
 
     @abstractmethod
-    def _timed_out(self) -> ResultTimeoutError:
+    def timed_out(self) -> ResultTimeoutError:
         """Return the error of a wait that ended."""
 
     def _limit(self, deadline: float, *, patient: bool) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
+from itertools import islice
 from typing import Final, Protocol, final
 
 from loops_core.client.drivers import Driver, Flow
@@ -10,6 +12,9 @@ from loops_core.errors import ResultTimeoutError, UsageError
 
 _HOLD_S: Final = 5.0
 """How long the oldest future is waited for before others are looked at, or a close noticed."""
+
+_BATCH: Final = 8
+"""How many futures are looked at between two waits for the oldest."""
 
 
 class Watched(Protocol):
@@ -29,23 +34,23 @@ class Watched(Protocol):
 class Watcher:
     """Polls the watched futures of one client on a daemon thread, which lives while there are any.
 
-    A trainer works in order of arrival, so the oldest future is waited for; the others are looked
+    A trainer works in order of arrival, so the oldest future is waited for; the next few are looked
     at in between, up to the first that is still pending.
     """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._lock = threading.Lock()
-        self._futures: list[Watched] = []
+        self._futures: OrderedDict[Watched, None] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._stopped = False
 
     def watch(self, future: Watched) -> None:
         """Have the future settled as soon as its result is there; a second time does nothing."""
         with self._lock:
-            if self._stopped or any(future is other for other in self._futures[-1:]):
+            if self._stopped or future in self._futures:
                 return
-            self._futures.append(future)
+            self._futures[future] = None
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="loops-watcher", daemon=True)
                 self._thread.start()
@@ -67,11 +72,13 @@ class Watcher:
                 self.stop()
 
     def _next_batch(self) -> list[Watched]:
+        """Return the oldest unsettled future and the few behind it; none lets the thread end."""
         with self._lock:
-            self._futures = [future for future in self._futures if not future.settled]
+            while self._futures and next(iter(self._futures)).settled:
+                self._futures.popitem(last=False)
             if not self._futures:
                 self._thread = None
-            return list(self._futures)
+            return list(islice(self._futures, _BATCH))
 
     def _settle_some(self, batch: list[Watched]) -> bool:
         """Wait for the oldest, then look at the others; False when the client is closed."""
