@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal, NoReturn, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, TypeAlias, cast
 
 from pydantic import Field, PositiveInt, field_serializer, field_validator, model_validator
 
+from loops_core.types.arrays import to_array
 from loops_core.types.base import WireModel
 from loops_core.types.tensor import TensorData
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    IntegerSequence: TypeAlias = Sequence[int] | np.ndarray[Any, np.dtype[np.integer]]
+
 
 class EncodedTextChunk(WireModel):
-    """A run of token ids."""
+    """A run of token ids; the service compares them with the vocabulary.
+
+    Attributes:
+        type: tells text from other chunks.
+        tokens: the ids, a list of Python integers. A whole float counts as an integer, a bool, a
+            text and a fraction do not; an array must be flat and of an integer dtype.
+    """
 
     type: Literal["encoded_text"] = "encoded_text"
     tokens: list[int]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, tokens: IntegerSequence) -> None: ...
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _read_tokens(cls, tokens: object) -> object:
+        if isinstance(tokens, list | tuple):
+            given = cast("list[object]", tokens)
+            wrong = {kind for kind in set(map(type, given)) if issubclass(kind, bool | str)}
+            if wrong:
+                names = " or ".join(sorted(kind.__name__ for kind in wrong))
+                raise ValueError(f"tokens must be integers, not {names}")
+            return given
+        if not hasattr(tokens, "__array__"):
+            raise ValueError(f"tokens must be a list of integers, not {type(tokens).__name__}")
+        array = to_array(tokens)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            problem = f"{array.dtype.name} of shape {list(array.shape)}"
+            raise ValueError(f"tokens must be a flat array of integers, not {problem}")
+        return array.tolist()
 
     @property
     def length(self) -> int:
@@ -98,11 +133,11 @@ class ModelInput(WireModel):
     [5, 6, 7]
     """
 
-    chunks: list[ModelInputChunk] = Field(default_factory=list)
+    chunks: list[ModelInputChunk] = Field(default_factory=list[ModelInputChunk])
 
     @classmethod
-    def from_ints(cls, tokens: list[int]) -> Self:
-        """Return the token ids as one text chunk."""
+    def from_ints(cls, tokens: IntegerSequence) -> Self:
+        """Return the token ids, a list or a flat integer array, as one text chunk."""
         return cls(chunks=[EncodedTextChunk(tokens=tokens)])
 
     @classmethod
@@ -113,7 +148,7 @@ class ModelInput(WireModel):
     @property
     def length(self) -> int:
         """Return the number of positions of all chunks."""
-        return sum(chunk.length for chunk in self.chunks)
+        return sum(chunk.length for chunk in self.chunks if chunk.type != "image_asset_pointer")
 
     def to_ints(self) -> list[int]:
         """Return the token ids of all chunks.
@@ -171,7 +206,7 @@ class Datum(WireModel):
         named: dict[Any, Any] = inputs  # type: ignore[assignment]  # whatever the caller gave
         for name, value in named.items():
             if not isinstance(value, TensorData | dict):
-                raise ValueError(
+                raise ValueError(  # noqa: TRY004 - pydantic turns nothing else into its own error
                     f"loss_fn_inputs[{name!r}] must be TensorData, not {type(value).__name__}: "
                     "use TensorData.from_numpy or TensorData(data=, dtype=, shape=)"
                 )

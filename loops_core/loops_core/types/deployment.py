@@ -144,7 +144,7 @@ class SupportedModel(WireModel):
 class ServerCapabilities(WireModel):
     """What the service offers."""
 
-    supported_models: list[SupportedModel] = Field(default_factory=list)
+    supported_models: list[SupportedModel] = Field(default_factory=list[SupportedModel])
 
 
 class PolicyVersion(WireModel):

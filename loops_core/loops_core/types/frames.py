@@ -1,25 +1,28 @@
 """One value as bytes: a JSON text whose tensors lie behind it as raw little-endian buffers.
 
-Layout: the magic, `LOOPSF1` and a line feed; the length of the header as 8 little-endian bytes; the
-header, JSON with `body` and `frames` (`[start, size]` of each buffer, in bytes from the end of the
-header's padding); zero bytes up to a multiple of 8; the buffers, each starting at a multiple of 8.
-The same value gives the same bytes.
+Layout: the magic `LOOPSF1` and a newline; the length of the header as 8 little-endian bytes; the
+header, a JSON object with `body` and `frames`, which gives `[start, size]` of each buffer in bytes
+from the end of the header's padding; zero bytes up to a multiple of 8; the buffers in order, each
+followed by zero bytes up to a multiple of 8; nothing behind. The same value gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 MAGIC: Final = b"LOOPSF1\n"
 _ALIGN: Final = 8
+_START: Final = len(MAGIC) + 8
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+Span = tuple[NonNegativeInt, NonNegativeInt]
 
 
+@final
 class Frames:
     """The buffers of one value, while it is written or read."""
 
@@ -40,25 +43,32 @@ class Frames:
         return len(self.buffers) - 1
 
     def read(self, number: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Return buffer `number` as a flat read-only array, without a copy."""
+        """Return buffer `number` as a flat read-only array, without a copy.
+
+        Raises:
+            ValueError: there is no such buffer, or it does not hold values of this dtype.
+        """
         if self._view is None or not 0 <= number < len(self._spans):
             raise ValueError(f"frame {number} does not exist: there are {len(self._spans)}")
         start, size = self._spans[number]
-        if start < 0 or size < 0 or start + size > len(self._view) or size % dtype.itemsize:
-            raise ValueError(f"frame {number} of {size} bytes at {start} does not fit")
-        return np.frombuffer(self._view[start : start + size], dtype=dtype)
+        if size % dtype.itemsize:
+            raise ValueError(f"frame {number} of {size} bytes holds no {dtype.name} values")
+        buffer = self._view[start : start + size]
+        if dtype.kind == "b" and size and np.frombuffer(buffer, dtype=np.uint8).max() > 1:
+            raise ValueError(f"frame {number} holds other bytes than the two of a bool")
+        return np.frombuffer(buffer, dtype=dtype.newbyteorder("<"))
+
+
+class _Header(BaseModel):
+    body: dict[str, Any]
+    frames: list[Span] = Field(strict=True)
 
 
 def pack(value: BaseModel) -> bytes:
     """Return the value as bytes; `unpack` gives an equal one back."""
     frames = Frames()
     body = value.model_dump(mode="json", by_alias=True, context=frames)
-    spans: list[tuple[int, int]] = []
-    position = 0
-    for array in frames.buffers:
-        spans.append((position, array.nbytes))
-        position += array.nbytes + (-array.nbytes) % _ALIGN
-    header = json.dumps({"body": body, "frames": spans}, separators=(",", ":")).encode()
+    header = json.dumps({"body": body, "frames": _spans(frames)}, separators=(",", ":")).encode()
     parts = [MAGIC, len(header).to_bytes(8, "little"), header, bytes(-len(header) % _ALIGN)]
     for array in frames.buffers:
         parts += [array.tobytes(), bytes(-array.nbytes % _ALIGN)]
@@ -71,13 +81,36 @@ def unpack(data: bytes, value_type: type[ModelT]) -> ModelT:
     Raises:
         ValueError: the bytes are not a packed value, are cut short, or are not of this type.
     """
-    start = len(MAGIC) + 8
-    if data[: len(MAGIC)] != MAGIC or len(data) < start:
+    if data[: len(MAGIC)] != MAGIC or len(data) < _START:
         raise ValueError("not a packed value: the magic bytes are missing")
-    size = int.from_bytes(data[len(MAGIC) : start], "little")
-    if start + size > len(data):
-        raise ValueError(f"a packed value is cut short: header of {size} bytes in {len(data)}")
-    header = json.loads(data[start : start + size])
-    buffers = memoryview(data)[start + size + (-size) % _ALIGN :]
-    frames = Frames(buffers, [(int(a), int(b)) for a, b in header["frames"]])
-    return value_type.model_validate(header["body"], context=frames)
+    size = int.from_bytes(data[len(MAGIC) : _START], "little")
+    end = _START + size + -size % _ALIGN
+    if end > len(data):
+        raise ValueError(f"a packed value is cut short: a header of {size} bytes in {len(data)}")
+    try:
+        header = _Header.model_validate_json(data[_START : _START + size])
+    except ValidationError as error:
+        raise ValueError(f"a packed value has a damaged header: {error}") from error
+    buffers = memoryview(data)[end:]
+    _check_spans(header.frames, len(buffers))
+    return value_type.model_validate(header.body, context=Frames(buffers, header.frames))
+
+
+def _spans(frames: Frames) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    position = 0
+    for array in frames.buffers:
+        spans.append((position, array.nbytes))
+        position += array.nbytes + -array.nbytes % _ALIGN
+    return spans
+
+
+def _check_spans(spans: list[tuple[int, int]], num_bytes: int) -> None:
+    """Refuse spans that do not lie one behind the other and fill the buffers exactly."""
+    position = 0
+    for number, (start, size) in enumerate(spans):
+        if start != position:
+            raise ValueError(f"frame {number} starts at byte {start}, expected {position}")
+        position += size + -size % _ALIGN
+    if position != num_bytes:
+        raise ValueError(f"the frames of a packed value take {position} bytes, it has {num_bytes}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, Field, JsonValue
+from pydantic import AliasChoices, Field, JsonValue, SerializeAsAny
 
 from loops_core.types.base import WireModel
 from loops_core.types.datum import Datum
@@ -171,14 +171,15 @@ class OperationStatus(WireModel):
 
     Attributes:
         status: `pending` while the operation waits or runs.
-        result: the result as JSON, when done; `OPERATIONS[kind].result_type` reads it.
+        result: the result when done, a value of `OPERATIONS[kind].result_type` or the JSON that
+            this type reads.
         error: the message, when failed.
         error_class: the exception class on the worker, when failed.
         error_body: the whole error, where the service sends it.
     """
 
     status: Literal["pending", "done", "error"]
-    result: JsonValue | WireModel = None
+    result: JsonValue | SerializeAsAny[WireModel] = None
     error: str | None = None
     error_class: str | None = None
     error_body: ErrorBody | None = None

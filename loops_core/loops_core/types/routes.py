@@ -1,8 +1,8 @@
 """Every call of the protocol as a value: the routes, and a call along one of them.
 
-A transport carries a `Call` to where its route is answered and brings back the route's reply. The client makes
-calls, the HTTP server reads requests back into calls, and the worker answers calls: all three
-read the one table below.
+A transport carries a `Call` to where its route is answered and brings back the route's reply. The
+client makes calls, a server reads requests back into calls, and the worker answers calls: all
+three read the one table below.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Call(Generic[ReplyT]):
 
     route: Route[ReplyT]
     base_url: str | None = None
-    path_args: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str | int] = field(default_factory=dict)
+    path_args: Mapping[str, str] = field(default_factory=dict[str, str])
+    query: Mapping[str, str | int] = field(default_factory=dict[str, str | int])
     body: WireModel | None = None
     run_id: str | None = None
     idempotency_key: str | None = None

@@ -19,7 +19,7 @@ class SamplingParams(WireModel):
     Attributes:
         max_tokens: most new tokens; None = what is left of the model's context.
         seed: makes the tokens a function of (seed, number of the sample, position); None draws one.
-        stop: strings or token ids that end a sequence; they are not part of it.
+        stop: strings or token ids that end a sequence; a token is part of it, a string is not.
         temperature: divides the logits; 0 takes the most likely token.
         top_k: keep the k most likely tokens; <= 0 keeps all.
         top_p: keep the fewest tokens whose probabilities sum to top_p; 1 keeps all.
@@ -46,7 +46,7 @@ class SampledSequence(WireModel):
         routed_experts: the routing of a mixture-of-experts model, to be replayed.
     """
 
-    tokens: list[int] = Field(default_factory=list)
+    tokens: list[int] = Field(default_factory=list[int])
     logprobs: list[float] | None = None
     stop_reason: StopReason = "length"
     text: str | None = None
@@ -64,7 +64,7 @@ class SampleResponse(WireModel):
         topk_prompt_logprobs: `(token, logprob)` pairs for each prompt position; the first is None.
     """
 
-    sequences: list[SampledSequence] = Field(default_factory=list)
+    sequences: list[SampledSequence] = Field(default_factory=list[SampledSequence])
     policy_version: int | None = None
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: list[float | None] | None = None
@@ -109,8 +109,8 @@ class PromptLogprob(WireModel):
 class ChoiceLogprobs(WireModel):
     """The chosen tokens, as `token_id:<int>` markers, and their log-probabilities."""
 
-    tokens: list[str | int] = Field(default_factory=list)
-    token_logprobs: list[float] = Field(default_factory=list)
+    tokens: list[str | int] = Field(default_factory=list[str | int])
+    token_logprobs: list[float] = Field(default_factory=list[float])
 
 
 class CompletionChoice(WireModel):
@@ -129,6 +129,6 @@ class CompletionChoice(WireModel):
 class Completions(WireModel):
     """The answer of `POST /sample`; `policy_version` travels as a header over HTTP."""
 
-    choices: list[CompletionChoice] = Field(default_factory=list)
+    choices: list[CompletionChoice] = Field(default_factory=list[CompletionChoice])
     seed: int | None = None
     policy_version: int | None = Field(default=None, exclude=True)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
-from pydantic import Field, SerializationInfo, ValidationInfo, field_serializer, model_validator
+from pydantic import SerializationInfo, ValidationInfo, field_serializer, model_validator
 
+from loops_core.types.arrays import (
+    FLOATS,
+    AnyArray,
+    DType,
+    check_shape,
+    convert,
+    json_list,
+    numpy_dtype,
+    to_array,
+)
 from loops_core.types.base import WireModel
 from loops_core.types.frames import Frames
 
@@ -15,34 +24,27 @@ if TYPE_CHECKING:
     import jax
     import torch
 
-DType = Literal[
-    "float32", "int64", "float16", "bfloat16", "float64", "int32", "int8", "uint8", "bool"
-]
-"""The dtypes a tensor can have; `float32` and `int64` are what servers expect in loss inputs."""
-
-_FLOATS = ("float32", "float16", "bfloat16", "float64")
-
 
 class TensorData(WireModel):
     """An array with its dtype and shape; `data` is flat and row-major, null means NaN.
 
     Attributes:
         data: the values, a flat NumPy array [prod(shape)] of `dtype`. Given as a (nested) list, a
-            NumPy, JAX or torch array; an array of the right dtype is held without a copy.
+            NumPy, JAX or torch array; a contiguous array of the right dtype is held without a copy.
         dtype: name of the element type; taken from `data` when that is an array.
         shape: the dimensions; taken from `data` when that is an array.
 
     Raises:
         pydantic.ValidationError: (a ValueError) an unknown dtype, a shape whose product is not the
-            number of values, an integer out of range, a fraction or null among integers.
+            number of values, a number out of range, a fraction or null among integers.
 
     >>> TensorData(data=[1.5, None], dtype="float32", shape=[2]).tolist()
     [1.5, nan]
     """
 
-    data: np.ndarray[Any, np.dtype[Any]]
+    data: AnyArray
     dtype: DType
-    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field()]
+    shape: list[int]
 
     if TYPE_CHECKING:
 
@@ -58,28 +60,31 @@ class TensorData(WireModel):
         given: dict[str, object] = dict(fields)  # type: ignore[arg-type]  # keys are field names
         if "data" not in given:
             return given
-        data = given["data"]
+        data, dtype, shape = given["data"], given.get("dtype"), given.get("shape")
         if isinstance(data, dict):
-            data = _open_frame(data, given, info)
-        array = _to_array(data)
+            data = _open_frame(cast("dict[str, object]", data), dtype, info)
+        array = _from_torch(data) if _is_torch(data) else to_array(data)
         is_list = isinstance(data, list | tuple)
-        dtype = given.get("dtype", None if is_list else _dtype_name(array))
-        shape = given.get("shape", None if is_list else list(array.shape))
+        if not is_list:
+            dtype = array.dtype.name if dtype is None else dtype
+            shape = list(array.shape) if shape is None else shape
         if dtype is None or shape is None:
             missing = "dtype" if dtype is None else "shape"
-            raise ValueError(f"{missing} is missing: a list needs dtype= and shape=, or use from_list")
-        given["dtype"], given["shape"] = dtype, _check_shape(shape, array)
-        given["data"] = _cast(array, dtype)
+            raise ValueError(
+                f"{missing} is missing: a list needs dtype= and shape=, or use from_list"
+            )
+        given["data"] = convert(array, dtype, whole_floats=is_list)
+        given["dtype"], given["shape"] = dtype, check_shape(shape, array)
         return given
 
     @field_serializer("data")
-    def _write(self, data: np.ndarray[Any, Any], info: SerializationInfo) -> object:
+    def _write(self, data: AnyArray, info: SerializationInfo) -> object:
         if isinstance(info.context, Frames):
             return {"frame": info.context.add(data)}
-        return _json_list(data, self.dtype) if info.mode == "json" else data
+        return json_list(data) if info.mode == "json" else data
 
     @classmethod
-    def from_numpy(cls, array: np.ndarray[Any, Any]) -> Self:
+    def from_numpy(cls, array: AnyArray) -> Self:
         """Return the array as a tensor, without a copy where it is contiguous."""
         return cls(data=array)
 
@@ -96,9 +101,9 @@ class TensorData(WireModel):
     @classmethod
     def from_list(cls, data: list[Any], dtype: str = "float32") -> Self:
         """Return a (nested, rectangular) list as a tensor of `dtype`; the shape is the nesting."""
-        return cls(data=data, dtype=dtype, shape=list(_to_array(data).shape))
+        return cls(data=data, dtype=dtype, shape=list(to_array(data).shape))
 
-    def to_numpy(self) -> np.ndarray[Any, Any]:
+    def to_numpy(self) -> AnyArray:
         """Return the values as a NumPy array of `shape`: a view, not a copy."""
         return self.data.reshape(self.shape)
 
@@ -107,18 +112,24 @@ class TensorData(WireModel):
         import torch
 
         if self.dtype == "bfloat16":
-            return torch.from_numpy(self.to_numpy().view(np.int16).copy()).view(torch.bfloat16)
-        return torch.from_numpy(self.to_numpy().copy())
+            return torch.as_tensor(self.to_numpy().view(np.int16).copy()).view(torch.bfloat16)
+        return torch.as_tensor(self.to_numpy().copy())
 
     def to_jax(self) -> jax.Array:
         """Return the values as a JAX array of `shape`.
 
-        64-bit values become 32-bit ones where JAX runs without `jax_enable_x64`, as in any
-        `jax.numpy.asarray`.
+        Where JAX runs without `jax_enable_x64`, float64 values are rounded to float32, and int64
+        values become int32.
+
+        Raises:
+            ValueError: an int64 value does not fit int32, and JAX has nothing wider.
         """
         import jax.numpy as jnp
 
-        return jnp.asarray(self.to_numpy())
+        array: jax.Array = jnp.array(self.to_numpy())  # pyright: ignore[reportUnknownMemberType]
+        if array.dtype.name == "int32":
+            convert(self.data, "int32", whole_floats=False)
+        return array
 
     def tolist(self) -> list[Any]:
         """Return the flat values as Python numbers; NaN stays NaN."""
@@ -129,113 +140,31 @@ class TensorData(WireModel):
         if not isinstance(other, TensorData):
             return NotImplemented
         same = self.dtype == other.dtype and self.shape == other.shape
-        return same and np.array_equal(self.data, other.data, equal_nan=self.dtype in _FLOATS)
+        return same and np.array_equal(self.data, other.data, equal_nan=self.dtype in FLOATS)
 
-    __hash__ = None  # type: ignore[assignment]  # mutable, like the arrays it holds
-
-
-def _numpy_dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+    __hash__ = None  # mutable, like the arrays it holds
 
 
-def _dtype_name(array: np.ndarray[Any, Any]) -> str:
-    return array.dtype.name
+def _is_torch(data: object) -> bool:
+    """Tell whether this is a torch tensor, without importing torch."""
+    return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in type(data).__mro__)
 
 
-def _to_array(data: object) -> np.ndarray[Any, Any]:
-    """Return any accepted form of values as an array; null becomes NaN."""
-    if type(data).__module__.partition(".")[0] == "torch":
-        return _from_torch(data)  # type: ignore[arg-type]  # known by its module, torch is not imported here
-    if not isinstance(data, list | tuple):
-        if not hasattr(data, "__array__"):
-            raise ValueError(f"data must be a list or an array, not {type(data).__name__}")
-        return np.asarray(data)
+def _from_torch(data: object) -> AnyArray:
+    import torch
+
+    assert isinstance(data, torch.Tensor)
+    tensor = data.detach().cpu()
     try:
-        array = np.asarray(data)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"data must be a flat or rectangular list of numbers: {error}") from error
-    if array.dtype == object:
-        array = _with_nan(data)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"data must hold numbers, not {array.dtype.name}")
-    return array
+        if tensor.dtype == torch.bfloat16:
+            return tensor.contiguous().view(torch.int16).numpy().view(numpy_dtype("bfloat16"))
+        return tensor.numpy()
+    except TypeError as error:  # a sparse layout, or a dtype that NumPy lacks
+        raise ValueError(f"data must be a dense tensor of numbers: {error}") from error
 
 
-def _with_nan(data: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any]:
-    array = np.asarray(data, dtype=object)
-    allowed = [v is None or (isinstance(v, int | float) and math.isfinite(v)) for v in array.ravel()]
-    if not all(allowed):
-        position = allowed.index(False)
-        raise ValueError(f"data[{position}] must be a number or null, not {array.ravel()[position]!r}")
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"data must be a flat or rectangular list of numbers: {error}") from error
-
-
-def _from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        import torch
-
-        return tensor.contiguous().view(torch.int16).numpy().view(_numpy_dtype("bfloat16"))
-    return tensor.numpy()
-
-
-def _check_shape(shape: object, array: np.ndarray[Any, Any]) -> list[int]:
-    if not isinstance(shape, list | tuple) or not all(
-        isinstance(n, int | np.integer) and n >= 0 for n in shape
-    ):
-        raise ValueError(f"shape must be a list of sizes >= 0, not {shape!r}")
-    dims = [int(n) for n in shape]
-    if math.prod(dims) != array.size:
-        raise ValueError(
-            f"shape {dims} holds {math.prod(dims)} values, but data has {array.size}"
-        )
-    if array.ndim > 1 and list(array.shape) != dims:
-        raise ValueError(f"shape {dims} is not the nesting of data, {list(array.shape)}")
-    return dims
-
-
-def _cast(array: np.ndarray[Any, Any], dtype: object) -> np.ndarray[Any, Any]:
-    """Return the flat values as `dtype`, refusing what that would change."""
-    if dtype not in get_args(DType):
-        raise ValueError(f"dtype must be one of {', '.join(get_args(DType))}, not {dtype!r}")
-    name = str(dtype)
-    target = _numpy_dtype(name)
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.dtype == target:
-        return flat
-    if flat.size == 0:
-        return flat.astype(target)
-    if name in _FLOATS:
-        return flat.astype(target)
-    if flat.dtype.kind not in "biu":
-        raise ValueError(f"data of dtype {name} must hold integers, not {flat.dtype.name} (or null)")
-    low, high = (0, 1) if name == "bool" else (np.iinfo(target).min, np.iinfo(target).max)
-    if int(flat.min()) < low or int(flat.max()) > high:
-        bad = flat.min() if int(flat.min()) < low else flat.max()
-        raise ValueError(f"data holds {bad}, outside the range of {name}, {low} to {high}")
-    return flat.astype(target)
-
-
-def _open_frame(
-    data: dict[Any, Any], fields: dict[str, object], info: ValidationInfo
-) -> np.ndarray[Any, Any]:
-    if not isinstance(info.context, Frames) or not isinstance(data.get("frame"), int):
+def _open_frame(data: dict[str, object], dtype: object, info: ValidationInfo) -> AnyArray:
+    number = data.get("frame")
+    if not isinstance(info.context, Frames) or type(number) is not int:
         raise ValueError("data must be a list or an array, not an object")
-    dtype = fields.get("dtype")
-    if dtype not in get_args(DType):
-        raise ValueError(f"dtype must be one of {', '.join(get_args(DType))}, not {dtype!r}")
-    return info.context.read(data["frame"], _numpy_dtype(str(dtype)))
-
-
-def _json_list(data: np.ndarray[Any, Any], dtype: str) -> list[Any]:
-    values: list[Any] = data.tolist()
-    if dtype not in _FLOATS or bool(np.isfinite(data).all()):
-        return values
-    return [v if math.isfinite(v) else None for v in values]
+    return info.context.read(number, numpy_dtype(dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,16 +10,17 @@ from pydantic import Field
 from loops_core.types.base import WireModel
 from loops_core.types.tensor import TensorData
 
-LossFnType = Literal[
-    "cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "dpo", "dppo"
-]
+LossFnType = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "dpo", "dppo"]
 """The names of the protocol's losses; plugins may bring more."""
 
-LossFnConfig = dict[str, float | int | bool | str]
+LossFnConfig = Mapping[str, float | int | bool | str]
 """Settings of a loss by name."""
 
 IGNORED_TARGET = -100
 """A target that asks for no loss, no gradient and no count."""
+
+Tensors = dict[str, TensorData]
+"""Tensors by name."""
 
 _Finite = Field(allow_inf_nan=False)
 
@@ -54,14 +56,16 @@ class ForwardBackwardOutput(WireModel):
         metrics: finite numbers by name.
     """
 
-    loss: float = 0.0
+    loss: Annotated[float, _Finite] = 0.0
     loss_fn_output_type: str = ""
-    loss_fn_outputs: list[dict[str, TensorData]] = Field(default_factory=list)
+    loss_fn_outputs: list[dict[str, TensorData]] = Field(
+        default_factory=list[dict[str, TensorData]]
+    )
     metrics: dict[str, Annotated[float, _Finite]] = Field(default_factory=dict)
 
 
 class OptimStepResponse(WireModel):
-    """The result of `optim_step`: `grad_norm`, `learning_rate`, `step`, `active_tokens` and more."""
+    """The result of `optim_step`: `grad_norm`, `learning_rate`, `step`, `active_tokens`, ..."""
 
     metrics: dict[str, Annotated[float, _Finite]] | None = None
 
@@ -83,7 +87,7 @@ class SaveWeightsResponse(WireModel):
 class SaveWeightsForSamplerResponse(SaveWeightsResponse):
     """The result of publishing weights to the paired sampler."""
 
-    version: int = 0
+    version: int = 0  # pyright: ignore[reportIncompatibleVariableOverride]  # never None here
 
 
 class LoadWeightsResponse(WireModel):

@@ -1,0 +1,147 @@
+"""Values in any accepted form as NumPy arrays; what a conversion would change is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, cast, get_args
+
+import numpy as np
+
+DType = Literal[
+    "float32", "int64", "float16", "bfloat16", "float64", "int32", "int8", "uint8", "bool"
+]
+"""The dtypes a tensor can have; `float32` and `int64` are what servers expect in loss inputs."""
+
+FLOATS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
+"""The dtypes that have NaN, and so null."""
+
+AnyArray = np.ndarray[Any, np.dtype[Any]]
+
+
+def numpy_dtype(name: object) -> np.dtype[Any]:
+    """Return the NumPy dtype of a tensor dtype's name.
+
+    Raises:
+        ValueError: there is no such tensor dtype.
+    """
+    if not isinstance(name, str) or name not in get_args(DType):
+        raise ValueError(f"dtype must be one of {', '.join(get_args(DType))}, not {name!r}")
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def to_array(data: object) -> AnyArray:
+    """Return a (nested) list of numbers and nulls, or any array, as a NumPy array; null is NaN.
+
+    Raises:
+        ValueError: the list is ragged, or something in it is no number.
+    """
+    if not isinstance(data, list | tuple):
+        if not hasattr(data, "__array__"):
+            raise ValueError(f"data must be a list or an array, not {type(data).__name__}")
+        return _check_kind(np.asarray(data))
+    try:
+        array: AnyArray = np.asarray(cast("list[object]", data))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"data must be a flat or rectangular list of numbers: {error}") from error
+    return _with_nan(array) if array.dtype == object else _check_kind(array)
+
+
+def check_shape(shape: object, array: AnyArray) -> list[int]:
+    """Return the shape as a list of sizes, once it fits the values.
+
+    Raises:
+        ValueError: a size is no integer >= 0, or the product is not the number of values, or the
+            values are nested in another way.
+    """
+    sizes = cast("list[object]", shape) if isinstance(shape, list | tuple) else [shape]
+    are_sizes = [isinstance(n, int | np.integer) and n >= 0 and n is not True for n in sizes]
+    if sizes is not shape or not all(are_sizes):
+        raise ValueError(f"shape must be a list of integers >= 0, not {shape!r}")
+    dims = [int(size) for size in cast("list[int]", sizes)]
+    if math.prod(dims) != array.size:
+        raise ValueError(f"shape {dims} holds {math.prod(dims)} values, but data has {array.size}")
+    if array.ndim > 1 and list(array.shape) != dims:
+        raise ValueError(f"shape {dims} is not the nesting of data, {list(array.shape)}")
+    return dims
+
+
+def convert(array: AnyArray, name: object, *, whole_floats: bool) -> AnyArray:
+    """Return the values, flat, in a tensor dtype; without a copy where they have it already.
+
+    Args:
+        array: the values.
+        name: a tensor dtype. Floats are rounded to a narrower float.
+        whole_floats: whether 2.0 may become an integer: in a list it may, JSON has one kind of
+            number; an array of floats has said what it is.
+
+    Raises:
+        ValueError: no such dtype, or a value that it cannot hold.
+    """
+    target = numpy_dtype(name)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.dtype == target:
+        return flat
+    if flat.size == 0:
+        return flat.astype(target)
+    if name in FLOATS:
+        return _to_float(flat, target)
+    if flat.dtype.kind not in "biu":
+        if not whole_floats or flat.dtype.kind != "f":
+            raise ValueError(f"dtype {name} needs integers, but data is {flat.dtype.name}")
+        _refuse(flat, ~(np.floor(flat) == flat) | np.isinf(flat), f"no integer, as {name} needs")
+    low, high = (0, 1) if name == "bool" else (np.iinfo(target).min, np.iinfo(target).max)
+    if int(flat.min()) < low or int(flat.max()) > high:
+        bad = flat.argmin() if int(flat.min()) < low else flat.argmax()
+        raise ValueError(f"data[{bad}] is {flat[bad]}, outside {name}, {low} to {high}")
+    return flat.astype(target)
+
+
+def json_list(data: AnyArray) -> list[Any]:
+    """Return flat values as a list for JSON: null for NaN and infinities."""
+    values: list[Any] = data.tolist()
+    if data.dtype.kind in "biu" or bool(np.isfinite(data).all()):
+        return values
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _check_kind(array: AnyArray) -> AnyArray:
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise ValueError(f"data must hold numbers, not {array.dtype.name}")
+    return array
+
+
+def _with_nan(array: AnyArray) -> AnyArray:
+    """Return an array of objects, each a number or None, as float64."""
+    values = cast("list[object]", array.reshape(-1).tolist())
+    numbers = [_to_number(value, position) for position, value in enumerate(values)]
+    return np.array(numbers, dtype=np.float64).reshape(array.shape)
+
+
+def _to_number(value: object, position: int) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, int | float | np.integer | np.floating):
+        try:
+            return float(cast("float", value))
+        except OverflowError as error:
+            raise ValueError(f"data[{position}] is an integer beyond any dtype") from error
+    raise ValueError(f"data[{position}] must be a number or null, not {value!r}")
+
+
+def _to_float(flat: AnyArray, target: np.dtype[Any]) -> AnyArray:
+    with np.errstate(over="ignore"):
+        rounded = flat.astype(target)
+    if not np.isfinite(rounded).all():
+        _refuse(flat, np.isinf(rounded) & np.isfinite(flat), f"beyond the range of {target.name}")
+    return rounded
+
+
+def _refuse(flat: AnyArray, bad: AnyArray, problem: str) -> None:
+    if bad.any():
+        position = int(bad.argmax())
+        value = "null or NaN" if np.isnan(flat[position]) else flat[position]
+        raise ValueError(f"data[{position}] is {value}, {problem}")

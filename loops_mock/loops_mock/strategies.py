@@ -1,0 +1,168 @@
+"""Hypothesis strategies: a strategy for every type that goes over the wire.
+
+They are derived from the types' own fields and bounds, so a new type has one from the start. What
+is drawn is small, finite where a NaN would not come back from JSON, and always valid.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import importlib
+import pkgutil
+import types
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from pydantic import JsonValue
+from pydantic.fields import FieldInfo
+
+import loops_core.types
+from loops_core.types.arrays import FLOATS, DType, numpy_dtype
+from loops_core.types.base import WireModel
+from loops_core.types.datum import ImageAssetPointerChunk
+from loops_core.types.tensor import TensorData
+
+ModelT = TypeVar("ModelT", bound=WireModel)
+Strategy = st.SearchStrategy[Any]
+
+_MOST = 3
+"""The most entries of a drawn list, object or axis."""
+
+
+def wire_types() -> list[type[WireModel]]:
+    """Return every type that goes over the wire, those that nobody can make left out."""
+    for module in pkgutil.iter_modules(loops_core.types.__path__, "loops_core.types."):
+        importlib.import_module(module.name)
+    ours = (cls for cls in _subclasses(WireModel) if cls.__module__.startswith("loops_core.types."))
+    return sorted(set(ours) - {ImageAssetPointerChunk}, key=lambda cls: cls.__name__)
+
+
+def wire_values(cls: type[ModelT]) -> st.SearchStrategy[ModelT]:
+    """Return a strategy for one type."""
+    return cast("st.SearchStrategy[ModelT]", _wire_values(cls))
+
+
+@functools.cache
+def _wire_values(cls: type[WireModel]) -> Strategy:
+    if issubclass(cls, TensorData):
+        return tensors()
+    if issubclass(cls, ImageAssetPointerChunk):
+        return st.nothing()
+    given: dict[str, Strategy] = {}
+    absent: dict[str, Strategy] = {}
+    for name, field in cls.model_fields.items():
+        if not field.exclude:
+            place = given if field.is_required() else absent
+            place[name] = _values(field.annotation, field.metadata)
+    return st.fixed_dictionaries(given, optional=absent).map(lambda fields: cls(**fields))
+
+
+@st.composite
+def tensors(draw: st.DrawFn, *, infinities: bool = False) -> TensorData:
+    """Draw a tensor of any dtype with up to three axes; NaN may be in it, JSON has null for it."""
+    dtype = draw(st.sampled_from(get_args(DType)))
+    shape = tuple(draw(st.lists(st.integers(0, _MOST), max_size=3)))
+    if dtype not in FLOATS:
+        return TensorData(data=draw(npst.arrays(numpy_dtype(dtype), shape)))
+    width = 64 if dtype == "float64" else 16 if dtype == "float16" else 32
+    numbers = st.floats(width=width, allow_infinity=infinities)
+    drawn = draw(npst.arrays(np.dtype(f"float{width}"), shape, elements=numbers))
+    with np.errstate(over="ignore"):
+        array = drawn.astype(numpy_dtype(dtype))
+    if not infinities:  # the largest float32 rounds to infinity in bfloat16
+        array = np.where(np.isinf(array), np.zeros_like(array), array)
+    return TensorData(data=array)
+
+
+def json_values() -> st.SearchStrategy[JsonValue]:
+    """Return a strategy for whatever JSON can say."""
+    leaves = st.none() | st.booleans() | _integers([]) | _floats([]) | st.text(max_size=_MOST)
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=_MOST)
+            | st.dictionaries(st.text(max_size=_MOST), inner, max_size=_MOST)
+        ),
+        max_leaves=4,
+    )
+
+
+def _values(hint: Any, metadata: list[Any]) -> Strategy:
+    """Return a strategy for a type hint with its bounds."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is JsonValue:
+        return json_values()
+    if origin is Annotated:
+        inner = [m for a in args[1:] for m in (a.metadata if isinstance(a, FieldInfo) else [a])]
+        return _values(args[0], [*metadata, *inner])
+    if origin in (Union, types.UnionType):
+        return st.one_of(*(_values(arg, metadata) for arg in args if arg is not WireModel))
+    if origin is Literal:
+        return st.sampled_from(args)
+    if origin is list:
+        return st.lists(_values(args[0], []), max_size=_MOST)
+    if origin is tuple:
+        return st.tuples(*(_values(arg, []) for arg in args))
+    if origin in (dict, Mapping):
+        return st.dictionaries(_values(args[0], []), _values(args[1], []), max_size=_MOST)
+    return _plain_values(hint, metadata)
+
+
+def _plain_values(cls: Any, metadata: list[Any]) -> Strategy:
+    if issubclass(cls, WireModel):
+        # A base class as a field means any value of the tree: which one, JSON does not say.
+        return st.nothing() if cls is WireModel else wire_values(cls)
+    if issubclass(cls, enum.Enum):
+        return st.sampled_from(cls)
+    plain: dict[type, Strategy] = {
+        type(None): st.none(),
+        bool: st.booleans(),
+        int: _integers(metadata),
+        float: _floats(metadata),
+        str: _texts(metadata),
+        bytes: st.binary(max_size=8),
+        datetime: st.datetimes(timezones=st.just(UTC)),
+        Path: st.sampled_from([Path("adapter"), Path("/tmp/a b"), Path("..")]),
+    }
+    return plain[cls]
+
+
+def _integers(metadata: list[Any]) -> st.SearchStrategy[int]:
+    lows = [m.ge for m in metadata if isinstance(m, Ge)]
+    lows += [m.gt + 1 for m in metadata if isinstance(m, Gt)]  # type: ignore[operator]  # a bound of an int
+    highs = [m.le for m in metadata if isinstance(m, Le)]
+    return st.integers(cast("int", (lows or [-(2**63)])[0]), cast("int", (highs or [2**63 - 1])[0]))
+
+
+def _floats(metadata: list[Any]) -> st.SearchStrategy[float]:
+    low = next((m for m in metadata if isinstance(m, Ge | Gt)), None)
+    high = next((m for m in metadata if isinstance(m, Le | Lt)), None)
+    bottom = low.ge if isinstance(low, Ge) else low.gt if low else None
+    top = high.le if isinstance(high, Le) else high.lt if high else None
+    return st.floats(
+        min_value=cast("float | None", bottom),
+        max_value=cast("float | None", top),
+        exclude_min=isinstance(low, Gt),
+        exclude_max=isinstance(high, Lt),
+        allow_nan=False,
+        allow_infinity=False,
+    )
+
+
+def _texts(metadata: list[Any]) -> st.SearchStrategy[str]:
+    shortest = next((m.min_length for m in metadata if isinstance(m, MinLen)), 0)
+    longest = next((m.max_length for m in metadata if isinstance(m, MaxLen)), 8)
+    return st.text(min_size=shortest, max_size=min(longest, 8))
+
+
+def _subclasses(cls: type[WireModel]) -> Iterator[type[WireModel]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _subclasses(child)
