@@ -70,6 +70,9 @@ class LoopsError(Exception):
         **shared: Unpack[SharedFields],
     ) -> None:
         """Keep the message and the fields."""
+        unknown = shared.keys() - SharedFields.__annotations__.keys()
+        if unknown:  # a class of the tree passes on what it does not know
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
         super().__init__(message)
         self.message = message
         self.field = shared.get("field")
@@ -330,13 +333,16 @@ def error_to_body(error: LoopsError) -> ErrorBody:
 
 
 def error_from_body(body: ErrorBody) -> LoopsError:
-    """Return the error that `error_to_body` was given; an unknown code becomes a `LoopsError`."""
-    known = {cls.__name__: cls for cls in _tree(LoopsError)}
-    cls = known.get(body.code)
-    if cls is None:
-        return LoopsError(f"{body.code}: {body.message}")
+    """Return the error that `error_to_body` was given.
+
+    A code that nobody here knows becomes a `LoopsError` that names it; fields that the class does
+    not have are left out.
+    """
+    cls = next((cls for cls in _tree(LoopsError) if cls.__name__ == body.code), None)
+    message = body.message if cls is not None else f"{body.code}: {body.message}"
+    cls = cls or LoopsError
     names = {*SharedFields.__annotations__, *cls.own_fields}
-    return _restore(cls, body.message, {k: v for k, v in body.fields.items() if k in names})
+    return _restore(cls, message, {k: v for k, v in body.fields.items() if k in names})
 
 
 def _tree(cls: type[LoopsError]) -> Iterator[type[LoopsError]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Any, Final, Self, TypeVar, cast, final
 
 import pluggy
 
 from loops_core import hooks
-from loops_core.errors import LoopsError, NotFoundError, PluginError
+from loops_core.errors import NotFoundError, PluginError
 from loops_core.protocols import (
     Backend,
     BackendConfig,
@@ -23,8 +23,11 @@ from loops_core.protocols import (
 
 _log = logging.getLogger(__name__)
 
-_EXTRAS: Final = {"jax": "jax", "mock": "mock", "http": "http", "https": "http"}
-"""The extra of `loops-framework` that brings a backend or a URL scheme."""
+_BACKEND_EXTRAS: Final = {"jax": "jax", "mock": "mock"}
+_SCHEME_EXTRAS: Final = {"http": "http", "https": "http", "http+unix": "http"}
+"""The extra of `loops-framework` that brings a backend, or a URL scheme."""
+
+ItemT = TypeVar("ItemT")
 
 
 @final
@@ -40,16 +43,19 @@ class Plugins:
         """Return the installed plugins of the entry-point group `loops`, and the `extra` ones.
 
         Raises:
-            PluginError: an installed plugin cannot be imported or has an unknown hook.
+            PluginError: an installed plugin cannot be imported, two have one name, or a plugin has
+                an unknown hook or a known one with other arguments.
         """
         manager = pluggy.PluginManager(hooks.PROJECT)
         manager.add_hookspecs(hooks)
         for entry in importlib.metadata.entry_points(group=hooks.PROJECT):
-            if manager.get_plugin(entry.name) is None:
-                _register(manager, entry)
+            _register(manager, _import(entry), entry.name)
         for plugin in extra:
-            manager.register(plugin)
-        manager.check_pending()
+            _register(manager, plugin, None)
+        try:
+            manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"a plugin has a hook that Loops does not: {error}") from error
         return cls(manager)
 
     def names(self) -> list[str]:
@@ -65,9 +71,13 @@ class Plugins:
         config = hooks.TransportConfig(plugins=self, api_key=api_key)
         transport: Transport | None = self._manager.hook.loops_transport(url=url, config=config)
         if transport is None:
-            scheme = url.partition(":")[0]
-            raise PluginError(_nobody("transport for URL scheme", scheme), field="base_url")
-        return transport
+            scheme = url.partition(":")[0].lower() if ":" in url else ""
+            hint = _to_install(_SCHEME_EXTRAS.get(scheme)) or (
+                "expected a URL such as 'inproc:jax' or 'https://host/path'"
+            )
+            message = f"no installed plugin brings a transport for base_url {url!r}; {hint}"
+            raise PluginError(message, field="base_url")
+        return _check_answer("loops_transport", transport, "send")
 
     def open_backend(self, name: str, config: BackendConfig) -> Backend:
         """Return the backend of this name.
@@ -77,8 +87,12 @@ class Plugins:
         """
         backend: Backend | None = self._manager.hook.loops_backend(name=name, config=config)
         if backend is None:
-            raise PluginError(_nobody("backend", name), field="base_url")
-        return backend
+            hint = _to_install(_BACKEND_EXTRAS.get(name)) or (
+                "expected 'jax', 'mock', or the name that an installed plugin answers to"
+            )
+            message = f"no installed plugin brings a backend {name!r}; {hint}"
+            raise PluginError(message, field="base_url")
+        return _check_answer("loops_backend", backend, "open_trainer")
 
     def resolve_model(self, base_model: str) -> Path:
         """Return the model's local directory.
@@ -102,8 +116,7 @@ class Plugins:
 
     def model_names(self) -> list[str]:
         """Return the model names that plugins list, sorted."""
-        answers: list[Any] = self._manager.hook.loops_model_names()
-        return sorted({name for answer in answers for name in answer})
+        return sorted(set(self._gather("loops_model_names", str)))
 
     def loss_functions(self) -> tuple[LossFunction, ...]:
         """Return the losses of all plugins.
@@ -111,13 +124,12 @@ class Plugins:
         Raises:
             PluginError: two of them have one name.
         """
-        answers: list[Any] = self._manager.hook.loops_loss_functions()
-        losses = [loss for answer in answers for loss in answer]
+        losses = self._gather("loops_loss_functions", LossFunction)
         for position, loss in enumerate(losses):
-            if not isinstance(loss, LossFunction):
-                raise PluginError(f"a loss must be a LossFunction, not {type(loss).__name__}")
             if loss.name in (other.name for other in losses[:position]):
-                raise PluginError(f"two plugins bring a loss named {loss.name!r}")
+                raise PluginError(
+                    f"two plugins bring a loss named {loss.name!r}; expected one; remove a plugin"
+                )
         return tuple(losses)
 
     def open_checkpoint_store(self, uri: str) -> CheckpointStore:
@@ -128,15 +140,20 @@ class Plugins:
         """
         store: CheckpointStore | None = self._manager.hook.loops_checkpoint_store(uri=uri)
         if store is None:
-            raise PluginError(_nobody("checkpoint store for", uri))
-        return store
+            raise PluginError(
+                f"no installed plugin brings a checkpoint store for {uri!r}; expected a URI whose "
+                "scheme a plugin knows"
+            )
+        return _check_answer("loops_checkpoint_store", store, "stage")
 
     def provision(self, run_spec: RunSpec, backend: Backend) -> Backend:
         """Return the backend on which the run lives: `backend`, unless a plugin says otherwise."""
         placed: Backend | None = self._manager.hook.loops_provision(
             run_spec=run_spec, backend=backend
         )
-        return backend if placed is None else placed
+        if placed is None:
+            return backend
+        return _check_answer("loops_provision", placed, "open_trainer")
 
     def run_opened(self, event: hooks.RunEvent) -> None:
         """Tell all observers."""
@@ -162,6 +179,18 @@ class Plugins:
         """Tell all observers; their failures are logged and go no further."""
         self._observe("loops_run_closed", event)
 
+    def _gather(self, hook: str, kind: type[ItemT]) -> list[ItemT]:
+        gathered: list[ItemT] = []
+        for answer in cast("list[object]", getattr(self._manager.hook, hook)()):
+            if not isinstance(answer, Sequence) or isinstance(answer, str):
+                raise PluginError(f"{hook} must return a sequence, not {type(answer).__name__}")
+            for item in cast("Sequence[object]", answer):
+                if not isinstance(item, kind):
+                    found = type(item).__name__
+                    raise PluginError(f"{hook} must return {kind.__name__} values, not {found}")
+                gathered.append(item)
+        return gathered
+
     def _observe(self, hook: str, event: object) -> None:
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             try:
@@ -170,19 +199,46 @@ class Plugins:
                 _log.exception("plugin %s failed in %s", implementation.plugin_name, hook)
 
 
-def _register(manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint) -> None:
+def _import(entry: importlib.metadata.EntryPoint) -> object:
     try:
-        manager.register(entry.load(), name=entry.name)
-    except LoopsError:
-        raise
-    except (ImportError, AttributeError, pluggy.PluginValidationError, ValueError) as error:
+        return entry.load()
+    except Exception as error:
+        # Whatever somebody else's module raises, the user has to learn whose it was.
         raise PluginError(
-            f"plugin {entry.name!r} ({entry.value}) does not load: {error}"
+            f"plugin {entry.name!r} ({entry.value}) does not load: {error!r}; expected a module "
+            "that can be imported; reinstall it or remove it"
         ) from error
 
 
-def _nobody(what: str, name: str) -> str:
-    extra = _EXTRAS.get(name)
-    if extra is None:
-        return f"no installed plugin brings a {what} {name!r}"
-    return f"no installed plugin brings a {what} {name!r}: pip install 'loops-framework[{extra}]'"
+def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:
+    other: object = None if name is None else manager.get_plugin(name)
+    if other is plugin and name is not None:
+        return  # one distribution, found twice
+    if other is not None:
+        raise PluginError(f"two plugins are named {name!r}: {other!r} and {plugin!r}; remove one")
+    try:
+        manager.register(plugin, name=name)
+    except (pluggy.PluginValidationError, ValueError) as error:
+        raise PluginError(f"plugin {name or plugin!r} cannot be registered: {error}") from error
+    _refuse_wrappers(manager, plugin)
+
+
+def _refuse_wrappers(manager: pluggy.PluginManager, plugin: object) -> None:
+    """Observers are called one by one, so that one's failure stays its own: nothing wraps them."""
+    for caller in manager.get_hookcallers(plugin) or ():
+        is_observer = caller.spec is not None and "event" in caller.spec.argnames
+        for hook in caller.get_hookimpls() if is_observer else ():
+            if hook.plugin is plugin and (hook.wrapper or hook.hookwrapper):
+                raise PluginError(f"{plugin!r} wraps {caller.name}; expected a plain observer")
+
+
+def _check_answer(hook: str, answer: ItemT, method: str) -> ItemT:
+    """Return a hook's answer, once it has a method of the protocol that was promised."""
+    if not callable(getattr(answer, method, None)):
+        found = type(answer).__name__
+        raise PluginError(f"{hook} must return an object with {method}(), not {found}")
+    return answer
+
+
+def _to_install(extra: str | None) -> str:
+    return "" if extra is None else f"pip install 'loops-framework[{extra}]'"
