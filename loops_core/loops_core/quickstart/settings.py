@@ -35,9 +35,9 @@ class ModelDefaults:
 DEFAULTS: Final[Mapping[str, ModelDefaults]] = {
     # a random base has everything to learn: at 200 steps half of the answers are still wrong
     "loops-tiny": ModelDefaults(steps=300, batch_size=16, learning_rate=5e-3, rank=16),
-    "smollm2": ModelDefaults(steps=40, batch_size=8, learning_rate=1e-3, rank=16),
 }
 OTHER_DEFAULTS: Final = ModelDefaults(steps=40, batch_size=8, learning_rate=5e-4, rank=16)
+"""For models that can speak already; chosen on SmolLM2, which takes the style over in 24 steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
