@@ -93,7 +93,10 @@ class BackendSettings:
         remat: recompute blocks in the backward pass: 45 % more time, a tenth of the memory.
         decode_steps: tokens a sequence gains before the host looks at them: at stop strings, at
             whose turn it is, at what was cancelled.
-        max_sample_rows: most sequences of one request that are decoded side by side.
+        max_sample_rows: most sequences of one request that are decoded side by side; a power of
+            two, others are rounded down to one.
+        max_prompt_piece: most prompt tokens that are read at once; a power of two from 32, others
+            are rounded down to one.
         max_cache_bytes: bound of the key-value caches of all running requests but the oldest, and
             of those of one request, unless one sequence alone takes more.
     """
@@ -104,6 +107,7 @@ class BackendSettings:
     remat: bool = False
     decode_steps: int = 16
     max_sample_rows: int = 16
+    max_prompt_piece: int = 512
     max_cache_bytes: int = 2**30
 
 

@@ -72,8 +72,18 @@ class JaxSampler:
 
     @property
     def num_programs(self) -> int:
-        """Return how many compiled programs were needed so far; `cache.max_programs` bounds it."""
+        """Return how many compiled programs were needed; `sample.cache.max_programs` bounds it."""
         return len(self._programs.needed)
+
+    @property
+    def num_running(self) -> int:
+        """Return how many requests are neither finished nor cancelled."""
+        return len(self._turns)
+
+    @property
+    def held_cache_bytes(self) -> int:
+        """Return what the key-value caches of all requests take now."""
+        return sum(job.held_cache_bytes for job in self._turns)
 
     def describe(self) -> SamplerDescription:
         """Return what this sampler is; constant over its life."""
@@ -139,8 +149,7 @@ class JaxSampler:
     def _next_turn(self) -> SampleJob:
         """Return the next request in turn whose caches fit beside the others', or the oldest."""
         oldest = min(job.handle for job in self._turns)
-        held = sum(job.held_cache_bytes for job in self._turns)
-        bound = self._programs.settings.max_cache_bytes
+        held, bound = self.held_cache_bytes, self._programs.settings.max_cache_bytes
         while True:
             job = self._turns[0]
             self._turns.rotate(-1)

@@ -19,9 +19,6 @@ from loops_backend_jax.models.layers import KeyValues
 
 MIN_SLOTS: Final = 64
 MIN_PIECE: Final = 32
-MAX_PIECE: Final = 512
-"""Longest piece of a prompt that is read at once: on two cores 0.5 to 1 s of a model of 135 M
-weights, and scores of [heads, 512, slots] instead of [heads, prompt, slots]."""
 
 
 def slots_for(num_tokens: int, max_seq_len: int) -> int:
@@ -29,9 +26,15 @@ def slots_for(num_tokens: int, max_seq_len: int) -> int:
     return min(max(MIN_SLOTS, ceil_power_of_two(num_tokens)), max_seq_len)
 
 
-def piece_for(num_tokens: int) -> int:
-    """Return the padded length of a piece of `num_tokens` prompt tokens."""
-    return min(max(MIN_PIECE, ceil_power_of_two(num_tokens)), MAX_PIECE)
+def piece_for(num_tokens: int, max_piece: int) -> int:
+    """Return the padded length of the next piece of a prompt of which `num_tokens` are left."""
+    longest = max(MIN_PIECE, floor_power_of_two(max_piece))
+    return min(max(MIN_PIECE, ceil_power_of_two(num_tokens)), longest)
+
+
+def floor_power_of_two(number: int) -> int:
+    """Return the largest power of two that is not over `number`, which is at least 1."""
+    return 1 << (number.bit_length() - 1)
 
 
 def ceil_power_of_two(number: int) -> int:
@@ -49,7 +52,7 @@ def rows_for(num_samples: int, row_bytes: int, *, max_rows: int, max_cache_bytes
         max_cache_bytes: what the rows together may take; one row is taken in any case.
     """
     fitting = max(1, min(max_rows, max_cache_bytes // row_bytes))
-    return min(ceil_power_of_two(num_samples), 1 << (fitting.bit_length() - 1))
+    return min(ceil_power_of_two(num_samples), floor_power_of_two(fitting))
 
 
 def cache_bytes(config: ModelConfig, num_rows: int, num_slots: int, dtype: jnp.dtype) -> int:
@@ -58,14 +61,14 @@ def cache_bytes(config: ModelConfig, num_rows: int, num_slots: int, dtype: jnp.d
     return numbers * num_rows * num_slots * dtype.itemsize
 
 
-def max_programs(max_seq_len: int, max_rows: int) -> int:
+def max_programs(max_seq_len: int, *, max_rows: int, max_piece: int) -> int:
     """Return how many programs one model's sampling compiles at most, for one shape of adapter.
 
     Decoding has one for each pair of rows and slots, prefill one for each pair of piece and slots.
-    Prompt log-probabilities add one for each piece and power of two of candidates that is asked.
+    Prompt log-probabilities take one more for each piece and power of two of candidates asked for.
     """
     slots = {slots_for(n, max_seq_len) for n in range(1, max_seq_len + 1)}
-    pieces = {piece_for(n) for n in range(1, MAX_PIECE + 1)}
+    pieces = {piece_for(n, max_piece) for n in range(1, max_seq_len + 1)}
     return len(slots) * (max_rows.bit_length() + len(pieces))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from loops_backend_jax.models.decoder import make_cache
 from loops_backend_jax.models.layers import KeyValues
 from loops_backend_jax.sample.cache import (
-    MAX_PIECE,
     ceil_power_of_two,
     piece_for,
     repeat_cache,
@@ -74,8 +73,9 @@ class PromptReader:
         """Read the next piece of the prompt."""
         assert self._cache is not None
         start = self._num_read
-        length = min(MAX_PIECE, len(self._tokens) - 1 - start)
-        piece = piece_for(length)
+        left = len(self._tokens) - 1 - start
+        piece = piece_for(left, self._programs.settings.max_prompt_piece)
+        length = min(piece, left)
         tokens, targets = np.zeros((2, piece), np.int32)
         tokens[:length] = self._tokens[start : start + length]
         targets[:length] = self._tokens[start + 1 : start + 1 + length]

@@ -3,7 +3,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownVariableType=false
 # JAX types its functions in part.
-
 from __future__ import annotations
 
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from loops_backend_jax.models.layers import KeyValues
 from loops_backend_jax.sample.cache import (
-    MAX_PIECE,
     ceil_power_of_two,
     grow_cache,
     max_programs,
@@ -35,10 +33,16 @@ def test_slots_hold_the_tokens_and_stay_within_the_context(
     assert slots < max(65, 2 * num_tokens) or slots == 64
 
 
-@given(st.integers(1, MAX_PIECE))
-def test_a_piece_holds_its_tokens(num_tokens: int) -> None:
-    assert num_tokens <= piece_for(num_tokens) <= MAX_PIECE
-    assert piece_for(num_tokens) in {32, 64, 128, 256, 512}
+@given(st.integers(1, 10_000))
+def test_a_piece_holds_its_tokens_unless_they_are_too_many(num_tokens: int) -> None:
+    piece = piece_for(num_tokens, 512)
+    assert piece in {32, 64, 128, 256, 512}
+    assert num_tokens <= piece or piece == 512
+
+
+@pytest.mark.parametrize(("max_piece", "piece"), [(1, 32), (100, 64), (1024, 1024)])
+def test_the_longest_piece_is_a_power_of_two_from_32(max_piece: int, piece: int) -> None:
+    assert piece_for(10_000, max_piece) == piece
 
 
 @given(st.integers(1, 10**6))
@@ -64,7 +68,7 @@ def test_rows_stay_a_power_of_two_under_an_odd_setting() -> None:
 
 def test_the_bound_of_programs_counts_every_pair_of_sizes() -> None:
     # slots 64, 128, 256, 512; pieces 32 to 512: 5; rows 1, 2, 4, 8, 16: 5
-    assert max_programs(512, 16) == 4 * (5 + 5)
+    assert max_programs(512, max_rows=16, max_piece=512) == 4 * (5 + 5)
 
 
 def cache_of(rows: int, slots: int) -> KeyValues:

@@ -3,7 +3,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownVariableType=false
 # JAX types its functions in part.
-
 from __future__ import annotations
 
 import jax
