@@ -1,7 +1,8 @@
-"""The hook implementation: asks every resolver in turn."""
+"""The hook implementations: names of base models, and the resolvers that answer to them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from loops_core.hooks import hookimpl
@@ -23,3 +24,11 @@ def loops_resolve_model(base_model: str) -> Path | None:
         or local.resolve_local(base_model)
         or hub.resolve_hub(base_model)
     )
+
+
+@hookimpl
+def loops_model_names() -> Sequence[str]:
+    """Return the names that stand for one model each."""
+    from loops_backend_jax.resolvers import builtin, smollm2
+
+    return (builtin.NAME, smollm2.NAME)
