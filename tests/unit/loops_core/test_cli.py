@@ -26,7 +26,8 @@ def test_plugins_are_listed_with_their_hooks() -> None:
     result = CliRunner().invoke(cli.app, ["plugins"])
     assert result.exit_code == 0
     (line,) = (line for line in result.output.splitlines() if line.startswith("smollm2"))
-    assert line.split() == ["smollm2", "loops-backend-jax", "0.1.0", "loops_resolve_model"]
+    assert line.split()[:3] == ["smollm2", "loops-backend-jax", "0.1.0"]
+    assert "loops_resolve_model" in line
 
 
 @pytest.mark.parametrize(
