@@ -90,7 +90,8 @@ class BackendSettings:
         max_batch_tokens: rows x row length of one compiled pass, padding included; more data takes
             more passes. One row longer than this still runs, alone.
         max_logits_bytes: bound of the one chunk of float32 logits alive at a time.
-        remat: recompute blocks in the backward pass: 45 % more time, a tenth of the memory.
+        remat: recompute whole blocks in the backward pass: about a fifth more time for a sixth of
+            the memory.
         decode_steps: tokens a sequence gains before the host looks at them: at stop strings, at
             whose turn it is, at what was cancelled.
         max_sample_rows: most sequences of one request that are decoded side by side; a power of
