@@ -15,6 +15,9 @@ DType = Literal[
 FLOATS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
 """The dtypes that have NaN, and so null."""
 
+_EXACT: Final = 2.0**53
+"""Up to here float64 holds every integer."""
+
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -47,7 +50,7 @@ def to_array(data: object) -> AnyArray:
         array: AnyArray = np.asarray(cast("list[object]", data))
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"data must be a flat or rectangular list of numbers: {error}") from error
-    return _with_nan(array) if array.dtype == object else _check_kind(array)
+    return _read_objects(array) if array.dtype == object else _check_kind(array)
 
 
 def check_shape(shape: object, array: AnyArray) -> list[int]:
@@ -89,10 +92,11 @@ def convert(array: AnyArray, name: object, *, whole_floats: bool) -> AnyArray:
         return flat.astype(target)
     if name in FLOATS:
         return _to_float(flat, target)
-    if flat.dtype.kind not in "biu":
+    if flat.dtype.kind not in "biuO":
         if not whole_floats or flat.dtype.kind != "f":
             raise ValueError(f"dtype {name} needs integers, but data is {flat.dtype.name}")
-        _refuse(flat, ~(np.floor(flat) == flat) | np.isinf(flat), f"no integer, as {name} needs")
+        inexact = ~((np.floor(flat) == flat) & (np.abs(flat) <= _EXACT))
+        _refuse(flat, inexact, f"no integer, as {name} needs")
     low, high = (0, 1) if name == "bool" else (np.iinfo(target).min, np.iinfo(target).max)
     if int(flat.min()) < low or int(flat.max()) > high:
         bad = flat.argmin() if int(flat.min()) < low else flat.argmax()
@@ -114,25 +118,24 @@ def _check_kind(array: AnyArray) -> AnyArray:
     return array
 
 
-def _with_nan(array: AnyArray) -> AnyArray:
-    """Return an array of objects, each a number or None, as float64."""
+def _read_objects(array: AnyArray) -> AnyArray:
+    """Return an array of numbers and None as float64; integers beyond 64 bits stay objects."""
     values = cast("list[object]", array.reshape(-1).tolist())
-    numbers = [_to_number(value, position) for position, value in enumerate(values)]
-    return np.array(numbers, dtype=np.float64).reshape(array.shape)
-
-
-def _to_number(value: object, position: int) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, int | float | np.integer | np.floating):
-        try:
-            return float(cast("float", value))
-        except OverflowError as error:
-            raise ValueError(f"data[{position}] is an integer beyond any dtype") from error
-    raise ValueError(f"data[{position}] must be a number or null, not {value!r}")
+    if all(type(value) is int for value in values):
+        return array
+    for position, value in enumerate(values):
+        if value is not None and not isinstance(value, int | float | np.integer | np.floating):
+            raise ValueError(f"data[{position}] must be a number or null, not {value!r}")
+    nan = np.array([math.nan if value is None else value for value in values], dtype=object)
+    return _to_float(nan, np.dtype(np.float64)).reshape(array.shape)
 
 
 def _to_float(flat: AnyArray, target: np.dtype[Any]) -> AnyArray:
+    if flat.dtype == object:
+        try:
+            flat = flat.astype(np.float64)
+        except OverflowError as error:
+            raise ValueError(f"data holds an integer beyond the range of {target.name}") from error
     with np.errstate(over="ignore"):
         rounded = flat.astype(target)
     if not np.isfinite(rounded).all():

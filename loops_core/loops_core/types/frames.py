@@ -12,14 +12,14 @@ import json
 from typing import Any, Final, TypeVar, final
 
 import numpy as np
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, StrictInt, ValidationError
 
 MAGIC: Final = b"LOOPSF1\n"
 _ALIGN: Final = 8
 _START: Final = len(MAGIC) + 8
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-Span = tuple[NonNegativeInt, NonNegativeInt]
+Span = tuple[StrictInt, StrictInt]
 
 
 @final
@@ -61,7 +61,7 @@ class Frames:
 
 class _Header(BaseModel):
     body: dict[str, Any]
-    frames: list[Span] = Field(strict=True)
+    frames: list[Span]
 
 
 def pack(value: BaseModel) -> bytes:
@@ -109,8 +109,10 @@ def _check_spans(spans: list[tuple[int, int]], num_bytes: int) -> None:
     """Refuse spans that do not lie one behind the other and fill the buffers exactly."""
     position = 0
     for number, (start, size) in enumerate(spans):
-        if start != position:
-            raise ValueError(f"frame {number} starts at byte {start}, expected {position}")
+        if start != position or size < 0:
+            raise ValueError(
+                f"frame {number} is [{start}, {size}], expected to start at {position}"
+            )
         position += size + -size % _ALIGN
     if position != num_bytes:
         raise ValueError(f"the frames of a packed value take {position} bytes, it has {num_bytes}")

@@ -1,0 +1,188 @@
+"""What packed values promise: equal values back without a copy, or a ValueError."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loops_core.types.datum import Datum, ModelInput
+from loops_core.types.frames import MAGIC, pack, unpack
+from loops_core.types.operation import ForwardBody
+from loops_core.types.tensor import TensorData
+from loops_mock.strategies import tensors, wire_values
+
+
+def body_of(*data: TensorData) -> ForwardBody:
+    datums = [
+        Datum(model_input=ModelInput.from_ints([1, 2]), loss_fn_inputs={"weights": tensor})
+        for tensor in data
+    ]
+    return ForwardBody(data=datums)
+
+
+BODY = body_of(
+    TensorData(data=np.arange(3, dtype=np.int64)),
+    TensorData(data=np.array([True, False, True])),
+    TensorData(data=np.zeros(0, dtype=np.float32)),
+    TensorData(data=np.array([0.5, np.nan, np.inf], dtype=np.float32)),
+)
+PACKED = pack(BODY)
+
+
+def rewritten(**changes: object) -> bytes:
+    """Return the packed body with another header in front of the same buffers."""
+    start = len(MAGIC) + 8
+    size = int.from_bytes(PACKED[len(MAGIC) : start], "little")
+    header = {**json.loads(PACKED[start : start + size]), **changes}
+    text = json.dumps(header).encode()
+    buffers = PACKED[start + size + -size % 8 :]
+    return MAGIC + len(text).to_bytes(8, "little") + text + bytes(-len(text) % 8) + buffers
+
+
+@given(tensors(infinities=True))
+def test_tensors_come_back_with_every_bit(tensor: TensorData) -> None:
+    back = unpack(pack(body_of(tensor)), ForwardBody).data[0].loss_fn_inputs["weights"]
+    assert back == tensor
+    assert back.data.tobytes() == tensor.data.tobytes()
+    assert back.data.dtype == tensor.data.dtype
+
+
+@given(wire_values(ForwardBody))
+def test_the_same_value_gives_the_same_bytes(body: ForwardBody) -> None:
+    assert pack(body) == pack(body.model_copy(deep=True))
+
+
+def test_tensors_are_read_without_a_copy() -> None:
+    back = unpack(PACKED, ForwardBody).data[0].loss_fn_inputs["weights"]
+    assert np.shares_memory(back.data, np.frombuffer(PACKED, dtype=np.uint8))
+    assert not back.data.flags.writeable
+
+
+def test_buffers_are_aligned_and_little_endian() -> None:
+    assert len(PACKED) % 8 == 0
+    assert np.arange(3, dtype="<i8").tobytes() in PACKED
+
+
+@pytest.mark.parametrize("length", range(len(PACKED)))
+def test_bytes_cut_short_anywhere_are_refused(length: int) -> None:
+    with pytest.raises(ValueError, match="packed value"):
+        unpack(PACKED[:length], ForwardBody)
+
+
+def test_bytes_behind_the_value_are_refused() -> None:
+    with pytest.raises(ValueError, match="packed value"):
+        unpack(PACKED + bytes(8), ForwardBody)
+
+
+def test_another_magic_is_refused() -> None:
+    with pytest.raises(ValueError, match="magic"):
+        unpack(b"LOOPSF2\n" + PACKED[8:], ForwardBody)
+
+
+@pytest.mark.parametrize("size", [len(PACKED), 2**31, 2**63, 2**64 - 1])
+def test_a_header_longer_than_the_bytes_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="cut short"):
+        unpack(MAGIC + size.to_bytes(8, "little") + PACKED[16:], ForwardBody)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        None,
+        {},
+        [],
+        [[0, 24]],
+        [[0, 24], [24, 3], [32, 0], [32, 12], [48, 0], [48, 8]],
+        [[0, 24], [0, 3], [32, 0], [32, 12]],
+        [[0, 24], [24, 3], [32, 0], [32, 2**62]],
+        [[0, 24], [24, 3], [32, 0], [32, -12]],
+        [[-8, 24], [24, 3], [32, 0], [32, 12]],
+        [[0, 24.0], [24, 3], [32, 0], [32, 12.5]],
+        [[0, "24"], [24, 3], [32, 0], [32, 12]],
+        [[0], [24, 3], [32, 0], [32, 12]],
+        [0, 24],
+        [[0, 10**400]],
+    ],
+    ids=repr,
+)
+def test_spans_that_do_not_fill_the_bytes_are_refused(frames: object) -> None:
+    with pytest.raises(ValueError, match=r"packed value|frame"):
+        unpack(rewritten(frames=frames), ForwardBody)
+
+
+@pytest.mark.parametrize("number", [4, -1, 10**30, 0.0, True, None, "0", [0]], ids=repr)
+def test_a_frame_that_does_not_exist_is_refused(number: object) -> None:
+    body = json.loads(BODY.model_dump_json())
+    body["data"][0]["loss_fn_inputs"]["weights"]["data"] = {"frame": number}
+    with pytest.raises(ValueError, match=r"frame|list or an array"):
+        unpack(rewritten(body=body), ForwardBody)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("int32", [3]),
+        ("float16", [5]),
+        ("int64", [4]),
+        ("nothing", [3]),
+        (None, [3]),
+        ("int8", [3]),
+    ],
+)
+def test_a_frame_read_as_another_tensor_is_refused(dtype: object, shape: list[int]) -> None:
+    body = json.loads(BODY.model_dump_json())
+    weights = {"data": {"frame": 0}, "dtype": dtype, "shape": shape}
+    body["data"][0]["loss_fn_inputs"]["weights"] = weights
+    with pytest.raises(ValueError, match=r"dtype|shape|frame"):
+        unpack(rewritten(body=body), ForwardBody)
+
+
+def test_bytes_that_are_no_bools_are_refused() -> None:
+    damaged = bytearray(PACKED)
+    damaged[PACKED.rindex(b"\x01\x00\x01")] = 2
+    with pytest.raises(ValueError, match="bool"):
+        unpack(bytes(damaged), ForwardBody)
+
+
+NO_HEADERS = ["", "null", "[]", "1", "{", '{"body": {}}', "[" * 100_000, "\xff"]
+
+
+@pytest.mark.parametrize("text", NO_HEADERS, ids=lambda text: text[:9])
+def test_a_header_that_is_no_header_is_refused(text: str) -> None:
+    header = text.encode("latin-1")
+    packed = MAGIC + len(header).to_bytes(8, "little") + header + bytes(-len(header) % 8)
+    with pytest.raises(ValueError, match="packed value"):
+        unpack(packed, ForwardBody)
+
+
+def test_a_value_of_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="data"):
+        unpack(pack(TensorData(data=[1], dtype="int64", shape=[1])), ForwardBody)
+
+
+def test_a_frame_outside_a_packed_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="list or an array"):
+        TensorData.model_validate({"data": {"frame": 0}, "dtype": "int64", "shape": [1]})
+
+
+@given(st.data())
+def test_a_damaged_byte_is_a_value_error_or_another_value(data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, len(PACKED) - 1))
+    damaged = bytearray(PACKED)
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    try:
+        body = unpack(bytes(damaged), ForwardBody)
+    except ValueError:
+        return
+    assert isinstance(body, ForwardBody)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_a_value_error(noise: bytes) -> None:
+    for data in (noise, MAGIC + noise):
+        with pytest.raises(ValueError, match="packed value"):
+            unpack(data, ForwardBody)
