@@ -33,7 +33,9 @@ def quickstart(
     ] = "loops-tiny",
     steps: Annotated[
         int | None,
-        typer.Option(help="Optimizer steps.", show_default="300 for loops-tiny, else 40"),
+        typer.Option(
+            help="Optimizer steps.", show_default="300 for loops-tiny, 30 for smollm2, else 40"
+        ),
     ] = None,
     rank: Annotated[
         int | None, typer.Option(help="Rank of the LoRA adapter.", show_default="16")
