@@ -1,1 +1,5 @@
-"""The worker: a log for every run, the thread that applies it, and the desk that answers calls."""
+"""The worker: a log of operations for each run, and the machine that it drives.
+
+`service` answers every call of the protocol; the rest of the room is what it stands on. Nothing
+here knows the client or a transport.
+"""
