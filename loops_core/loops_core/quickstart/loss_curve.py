@@ -13,7 +13,8 @@ from loops_core.errors import UnsupportedError
 from loops_core.quickstart.report import WANTED_RATIO
 from loops_core.quickstart.training import StepRecord
 
-SMOOTHING_STEPS: Final = 10
+NUM_WINDOWS: Final = 30
+"""The smoothed line takes the mean of a thirtieth of the steps, of three at least."""
 
 
 def check_plotting() -> None:
@@ -36,8 +37,9 @@ def write_loss_curve(path: Path, records: Sequence[StepRecord], *, title: str) -
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot(steps, losses, color="#9db7d5", linewidth=1, label="each step")
-    mean_label = f"mean of {SMOOTHING_STEPS} steps"
-    axes.plot(steps, smooth(losses), color="#1f4e79", linewidth=2, label=mean_label)
+    width = max(3, len(losses) // NUM_WINDOWS)
+    smoothed = smooth(losses, width=width)
+    axes.plot(steps, smoothed, color="#1f4e79", linewidth=2, label=f"mean of {width} steps")
     half = WANTED_RATIO * losses[0]
     axes.axhline(half, color="#b03a2e", linestyle="--", linewidth=1, label="half of the first loss")
     axes.set_title(title)
@@ -50,7 +52,7 @@ def write_loss_curve(path: Path, records: Sequence[StepRecord], *, title: str) -
     figure.savefig(path)
 
 
-def smooth(losses: Sequence[float], width: int = SMOOTHING_STEPS) -> list[float]:
+def smooth(losses: Sequence[float], *, width: int) -> list[float]:
     """Return at each place the mean of the losses around it, of fewer at the ends.
 
     >>> smooth([6.0, 3.0, 0.0], width=3)
