@@ -1,0 +1,16 @@
+"""The page of backends lists every option of the JAX backend with the default that it has."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from loops_backend_jax.config import BackendSettings
+
+
+def test_the_options_and_their_defaults_are_those_of_the_backend(root: Path) -> None:
+    page = (root / "docs" / "backends.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, flags=re.MULTILINE)
+    fields = dataclasses.fields(BackendSettings)
+    assert rows == [(field.name, str(field.default).replace("False", "false")) for field in fields]
