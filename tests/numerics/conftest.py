@@ -24,7 +24,7 @@ def tiny() -> BaseModel:
     return load_base_model(GOLDEN / "qwen3", BackendSettings())
 
 
-@pytest.fixture(scope="session", params=["llama3", "qwen3", "smollm2"])
+@pytest.fixture(scope="session", params=["llama3", "llama_bias", "qwen3", "smollm2"])
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GoldenCase:
     """Return each golden case in turn; the real model's is skipped where it cannot be had."""
     name: str = request.param

@@ -18,7 +18,7 @@ from loops_backend_jax.weights.load import load_params, param_shapes
 from loops_core.errors import CheckpointError, NotFoundError
 
 
-@pytest.fixture(params=["llama3", "qwen3"])
+@pytest.fixture(params=["llama3", "llama_bias", "qwen3"])
 def source(request: pytest.FixtureRequest) -> Path:
     return GOLDEN / str(request.param)
 
