@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +20,14 @@ from loops_core.errors import LoopsError, ServerShutdownError, TransportError
 T = TypeVar("T")
 
 _MAX_BATCH: Final = 256
-_WAL_KEPT_BYTES: Final = 64 * 1024 * 1024  # a write-ahead log that grew larger is cut back
+
+_DURABLE: Final = (
+    "journal_mode=WAL",
+    "synchronous=FULL",  # a commit returns after its bytes are on the disk
+    "fullfsync=ON",  # macOS: fsync alone leaves the bytes in the drive's cache
+    "journal_size_limit=67108864",  # a write-ahead log that grew larger is cut back
+)
+_THROW_AWAY: Final = ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-65536")
 
 
 @final
@@ -35,7 +43,7 @@ class Database:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Open the file at `path`, made if missing, or a database in memory."""
+        """Open the file at `path`, made if missing, or a database that goes when it is closed."""
         self._engine = _make_engine(path)
         self._changed = threading.Condition()
         self._waiting: deque[_Job[Any]] = deque()
@@ -154,31 +162,23 @@ def _to_loops_error(error: Exception) -> LoopsError:
 
 
 def _make_engine(path: Path | None) -> sa.Engine:
-    url = sa.URL.create("sqlite", database=None if path is None else str(path))
+    def connect() -> sqlite3.Connection:
+        # Without a name SQLite makes a file of its own, gone with the connection, and writes to it
+        # only what its cache cannot hold: results of an hour may be more than memory has room for.
+        name = "" if path is None else str(path)
+        connection = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
+        for pragma in _THROW_AWAY if path is None else _DURABLE:
+            connection.execute(f"PRAGMA {pragma}").close()
+        return connection
+
     engine = sa.create_engine(
-        url,
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "isolation_level": None},
-        hide_parameters=True,
+        "sqlite://", creator=connect, poolclass=StaticPool, hide_parameters=True
     )
     # Left to itself, the driver begins no transaction before a CREATE TABLE: a process that died
     # there would leave half of the tables.
     event.listen(engine, "begin", _begin)
-    if path is not None:
-        event.listen(engine, "connect", _make_durable)
     return engine
 
 
 def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN")
-
-
-def _make_durable(connection: Any, _record: object) -> None:
-    """Let a commit return only after its bytes are on the disk."""
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "fullfsync=ON",  # macOS: fsync alone leaves the bytes in the drive's cache
-        f"journal_size_limit={_WAL_KEPT_BYTES}",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()

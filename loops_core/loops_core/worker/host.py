@@ -79,7 +79,7 @@ class OperationQueue:
         settings: QueueSettings | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        """Return the queue of the run in `directory`, made if missing; None = one in memory.
+        """Return the queue of the run in `directory`, made if missing; None = throw-away.
 
         The machine comes as it is at the start of every run. Before this returns it is brought to
         where the log stands; entries that wait in the log then run on their own. The queue owns the

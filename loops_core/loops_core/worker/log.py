@@ -36,9 +36,9 @@ __all__ = ["LogEntry", "OperationLog"]
 class OperationLog:
     """The log of one run, in a SQLite file or in memory; safe from many threads.
 
-    What a method or its future returned is durable. In memory nothing outlives the process, and a
-    body is dropped as soon as its entry has ended; in a file the bodies of entries that changed the
-    state stay until `add_snapshot` lets them go, for the replay.
+    What a method or its future returned is durable. Without a file nothing outlives the process,
+    and a body is dropped as soon as its entry has ended; in a file the bodies of entries that
+    changed the state stay until `add_snapshot` lets them go, for the replay.
     """
 
     def __init__(self, database: Database, *, clock: Clock, is_durable: bool) -> None:
@@ -49,7 +49,7 @@ class OperationLog:
 
     @classmethod
     def open(cls, path: Path | None, *, clock: Clock) -> Self:
-        """Return the log in the file at `path`, made if missing; None = a new one in memory.
+        """Return the log in the file at `path`, made if missing; None = one to throw away.
 
         Raises:
             CheckpointError: the file is damaged, no log, or of another version.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -113,6 +114,34 @@ def test_a_damaged_snapshot_is_passed_over(
     assert "snapshot 6 is passed over" in caplog.text
     assert "second.json" in caplog.text
     assert snapshots(tmp_path) == [older]
+
+
+def test_a_damaged_snapshot_counts_no_more(open_queue: OpenQueue, tmp_path: Path) -> None:
+    names = make_run(open_queue, tmp_path, 6)
+    damage(snapshots(tmp_path)[-1])
+    queue = open_queue(ToyMachine(), tmp_path, NEVER)
+    run(queue, "later")
+    assert queue.close()
+    damage(snapshots(tmp_path)[-1])  # the good one before it is still there to fall back to
+    machine = ToyMachine()
+    open_queue(machine, tmp_path)
+    assert machine.names == [*names, "later"]
+
+
+def test_a_snapshot_reaches_the_disk(
+    open_queue: OpenQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[int] = set()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)  # a loss of power cannot be played
+    make_run(open_queue, tmp_path, 2)
+    folder = tmp_path / "snapshots"
+    assert {path.stat().st_ino for path in (tmp_path, folder, *folder.rglob("*"))} <= flushed
 
 
 @pytest.mark.parametrize("lost", ["manifest.json", "state/half/first.json", "state/second.json"])
