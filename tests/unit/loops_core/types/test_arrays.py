@@ -44,7 +44,7 @@ def test_what_is_no_list_and_no_array_is_refused(data: object) -> None:
         [1j],
         [None, 1j],
         [Decimal(1)],
-        [object()],
+        [...],
         [{}],
         [np.datetime64("2020-01-01")],
         np.array(["1"]),
