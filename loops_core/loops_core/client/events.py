@@ -34,11 +34,6 @@ class Announcer:
         self._plugins = plugins
         self._run = run
 
-    @property
-    def run(self) -> RunEvent:
-        """Return the client and run that events are about."""
-        return self._run
-
     def opened(self) -> None:
         """Tell that the client was opened; an observer's error goes to the caller."""
         self._plugins.run_opened(self._run)
@@ -55,7 +50,7 @@ class Announcer:
     def finished(
         self, ref: OperationRef[ModelT], outcome: Outcome[ModelT], *, seconds: float
     ) -> None:
-        """Tell that a result or an error arrived, and of the checkpoint if it was a save."""
+        """Tell that a result or an error arrived."""
         event = OperationEvent(
             run=self._run,
             kind=ref.kind,

@@ -20,7 +20,12 @@ from loops_core.errors import LoopsError, UsageError
 from loops_core.hooks import RunEvent
 from loops_core.plugins import Plugins
 from loops_core.types.base import WireModel
-from loops_core.types.operation import OperationBody, OperationKind
+from loops_core.types.operation import (
+    OperationBody,
+    OperationKind,
+    SaveStateBody,
+    SaveWeightsForSamplerBody,
+)
 from loops_core.types.training import (
     ForwardBackwardOutput,
     InitTrainerServerResponse,
@@ -221,7 +226,7 @@ class TrainerLink:
         self, ref: OperationRef[ModelT], body: OperationBody, *, announce_metrics: bool
     ) -> OperationFuture[ModelT]:
         submitted = self.host.now()
-        name = getattr(body, "name", None)
+        name = body.name if isinstance(body, SaveStateBody | SaveWeightsForSamplerBody) else None
 
         def settled(outcome: Outcome[ModelT]) -> None:
             self._remember(outcome.value)

@@ -107,7 +107,10 @@ class BaseFuture(ABC, Generic[ResultT]):
         return None if outcome.error is None else outcome.error.copy()
 
     def done(self) -> bool:
-        """Tell whether the result is there; asks the service once, without waiting."""
+        """Tell whether the result is there; asks the service once, without waiting.
+
+        While another waiter's poll is under way its answer is what counts, and nothing is asked.
+        """
         try:
             self._host.driver.run(self.wait_flow(self._host.now(), patient=False))
         except ResultTimeoutError:
@@ -158,8 +161,9 @@ class BaseFuture(ABC, Generic[ResultT]):
                 if current is mine:
                     yield from self._advance(deadline, patient=patient)
                 else:
-                    left_s = max(0.0, self._limit(deadline, patient=patient) - self._host.now())
-                    yield Wait(current, left_s)
+                    left_s = self._limit(deadline, patient=patient) - self._host.now()
+                    if left_s > 0:
+                        yield Wait(current, left_s)
             finally:
                 self._end(mine)
             if self._outcome is None and self._host.now() >= self._limit(deadline, patient=patient):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -233,6 +234,17 @@ def test_an_unknown_framework_is_refused(client: TrainingClient) -> None:
         client.forward_backward_custom(DATA, squared, framework="numpy")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="loss_fn"):
         client.forward_backward_custom(DATA, "squared")  # type: ignore[arg-type]
+
+
+def test_without_a_framework_the_missing_ones_are_named(
+    client: TrainingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "jax"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    with pytest.raises(UnsupportedError, match="torch or jax"):
+        client.forward_backward_custom(DATA, squared)
+    with pytest.raises(UnsupportedError, match="needs jax"):
+        client.forward_backward_custom(DATA, squared, framework="jax")
 
 
 def kinds_seen(client: TrainingClient, make: Callable[[list[str]], Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -45,7 +46,12 @@ from loops_core.types.deployment import (
 from loops_core.types.operation import OperationBody, OperationStatus
 from loops_core.types.routes import Call
 from loops_core.types.sampling import CompletionChoice, Completions
-from loops_core.types.training import AdamParams, InitTrainerServerResponse, LoadWeightsResponse
+from loops_core.types.training import (
+    AdamParams,
+    InitTrainerServerResponse,
+    LoadWeightsResponse,
+    WandbConfig,
+)
 
 SAMPLER_PATH = "bt://loops:r1/sampler_weights/a"
 STATE_PATH = "bt://loops:r1/weights/only"
@@ -309,6 +315,16 @@ def test_a_wish_that_cannot_be_met_is_refused_by_name_before_anything_is_made(
     assert caught.value.field == name
     assert isinstance(caught.value, UnsupportedError) == ((name, arguments) in UNSUPPORTED)
     assert control.service.calls == []
+
+
+def test_without_wandb_a_wandb_config_is_refused_with_the_extra_to_install(
+    control: Control, client: ServiceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    with pytest.raises(UnsupportedError, match=r"loops-core\[wandb\]"):
+        client.create_lora_training_client("tiny", wandb_config=WandbConfig(project="p"))
+    assert control.service.calls == []
+    client.create_lora_training_client("tiny")
 
 
 def test_a_name_that_is_too_long_is_refused(control: Control, client: ServiceClient) -> None:

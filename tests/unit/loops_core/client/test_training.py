@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -366,6 +367,14 @@ def test_a_model_without_a_tokenizer_is_an_error_that_says_so(
     with pytest.raises(NotFoundError, match="tokenizer") as caught:
         client.get_tokenizer()
     assert caught.value.kind == "tokenizer"
+
+
+def test_without_transformers_the_extra_to_install_is_named(
+    client: TrainingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not installed
+    with pytest.raises(UnsupportedError, match=r"loops-core\[transformers\]"):
+        client.get_tokenizer()
 
 
 @pytest.mark.slow

@@ -164,3 +164,14 @@ def test_a_future_that_is_waited_for_after_its_loop_has_ended_still_answers() ->
     future = asyncio.run(client.optim_step_async(AdamParams()))
     service.settle(future.operation_id, done(STEPPED))
     assert future.result() == STEPPED
+
+
+async def test_done_is_answered_beside_a_task_of_the_same_loop() -> None:
+    service = threaded_service()
+    future = make_client(service).optim_step(AdamParams())
+    task = asyncio.create_task(future.result_async())
+    await until_async(lambda: poll_is_held(service))
+    assert not future.done()
+    service.settle(future.operation_id, done(STEPPED))
+    await task
+    assert future.done()
