@@ -123,9 +123,11 @@ def test_an_unknown_keyword_is_refused(cls: type[LoopsError]) -> None:
 
 
 @EVERY_CLASS
-def test_options_are_keyword_only(cls: type[LoopsError]) -> None:
-    kinds = [p.kind for p in list(inspect.signature(cls).parameters.values())[1:]]
-    assert set(kinds) <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+def test_options_are_keyword_only_and_own_fields(cls: type[LoopsError]) -> None:
+    options = list(inspect.signature(cls).parameters.values())[1:]
+    named = tuple(p.name for p in options if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    assert named == cls.own_fields
+    assert [p.kind for p in options[len(named) :]] == [inspect.Parameter.VAR_KEYWORD]
 
 
 def test_a_false_value_is_a_value() -> None:
