@@ -212,8 +212,6 @@ def _import(entry: importlib.metadata.EntryPoint) -> object:
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:
     other: object = None if name is None else manager.get_plugin(name)
-    if other is plugin and name is not None:
-        return  # one distribution, found twice
     if other is not None:
         raise PluginError(f"two plugins are named {name!r}: {other!r} and {plugin!r}; remove one")
     try:
