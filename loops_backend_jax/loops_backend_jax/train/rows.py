@@ -103,6 +103,9 @@ def _tokens(datum: Datum, where: str, vocab_size: int) -> np.ndarray:
             f"{where}.model_input: {error}; expected text only; this backend reads no images",
             field=f"{where}.model_input",
         ) from error
+    except OverflowError as error:
+        expected = f"token ids from 0 to {vocab_size - 1}"
+        raise _wrong(f"{where}.model_input", "holds a number over 64 bits", expected) from error
     if not len(tokens):
         raise _wrong(f"{where}.model_input", "is empty", "at least one token")
     _check_ids(tokens, f"{where}.model_input", vocab_size)

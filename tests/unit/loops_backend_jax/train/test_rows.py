@@ -96,6 +96,7 @@ def floats(*values: float) -> np.ndarray:
         (make_datum([]), CROSS_ENTROPY, r"model_input is empty"),
         (make_datum([1, 10]), CROSS_ENTROPY, r"model_input holds 10; .* 0 to 9"),
         (make_datum([-1]), CROSS_ENTROPY, r"model_input holds -1"),
+        (make_datum([2**70]), CROSS_ENTROPY, r"model_input holds a number over 64 bits"),
         (make_datum([1] * 7), CROSS_ENTROPY, r"has 7 tokens; expected at most 6"),
         (
             make_datum([1], target_tokens=floats(1)),
