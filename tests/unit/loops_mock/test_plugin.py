@@ -36,6 +36,7 @@ def test_the_entry_point_brings_backend_and_model() -> None:
     plugins = Plugins.load()
     assert plugins.open_backend("mock", BackendConfig()).name == "mock"
     assert (plugins.resolve_model("mock-tiny") / "config.json").is_file()
+    assert "mock-tiny" in plugins.model_names()
 
 
 @pytest.mark.parametrize("name", ["jax", "Mock", "", "mock "])

@@ -1,0 +1,47 @@
+"""A transport around another one, which counts the calls that it carries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypeVar, final
+
+from loops_core.protocols import Transport
+from loops_core.types.base import WireModel
+from loops_core.types.routes import Call
+
+ReplyT = TypeVar("ReplyT", bound=WireModel)
+
+calls: Counter[str] = Counter()
+"""How often each route was taken, in this process."""
+
+
+@final
+class CountingTransport:
+    """A `Transport` that hands every call on."""
+
+    def __init__(self, inner: Transport) -> None:
+        """Hand calls on to `inner`, which is closed with this one."""
+        self._inner = inner
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """Return the inner transport's bound."""
+        return self._inner.max_body_bytes
+
+    def send(self, call: Call[ReplyT]) -> ReplyT:
+        """Count the call and return the reply."""
+        calls[call.route.name] += 1
+        return self._inner.send(call)
+
+    async def send_async(self, call: Call[ReplyT]) -> ReplyT:
+        """Count the call and return the reply."""
+        calls[call.route.name] += 1
+        return await self._inner.send_async(call)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
