@@ -167,8 +167,12 @@ def _make_engine(path: Path | None) -> sa.Engine:
         # only what its cache cannot hold: results of an hour may be more than memory has room for.
         name = "" if path is None else str(path)
         connection = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
-        for pragma in _THROW_AWAY if path is None else _DURABLE:
-            connection.execute(f"PRAGMA {pragma}").close()
+        try:
+            for pragma in _THROW_AWAY if path is None else _DURABLE:
+                connection.execute(f"PRAGMA {pragma}").close()
+        except BaseException:
+            connection.close()  # the file is no database, or damaged
+            raise
         return connection
 
     engine = sa.create_engine(
