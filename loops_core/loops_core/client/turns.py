@@ -19,13 +19,15 @@ class Turn:
     Attributes:
         first_seq_id: the first of the numbers that this call's operations carry.
         ready: happens when everybody ahead has left.
+        loop: the event loop that runs on the caller's thread, if one does.
     """
 
-    __slots__ = ("first_seq_id", "ready")
+    __slots__ = ("first_seq_id", "loop", "ready")
 
     def __init__(self) -> None:
         self.first_seq_id = 0
-        self.ready = Signal(running_loop())
+        self.ready = Signal()
+        self.loop = running_loop()
 
 
 @final
@@ -71,7 +73,7 @@ class Turnstile:
 
     def _join(self, turn: Turn, count: int) -> frozenset[asyncio.AbstractEventLoop]:
         with self._lock:
-            ahead = {other.ready.loop for other in self._queue}
+            ahead = {other.loop for other in self._queue}
             turn.first_seq_id = self._next_seq_id
             self._next_seq_id += count
             self._queue[turn] = None

@@ -62,9 +62,9 @@ def client(service: FakeService) -> TrainingClient:
 
 
 def squared(data: list[Datum], logprobs: list[Any]) -> tuple[Any, dict[str, Any]]:
-    """Return half the sum of squares, whose gradient is the log-probabilities themselves."""
+    """Return a loss whose gradient is lp + 1, also where a position is ignored."""
     del data
-    loss = sum((lp * lp).sum() for lp in logprobs) / 2
+    loss = sum((lp * lp).sum() / 2 + lp.sum() for lp in logprobs)
     return loss, {"first": logprobs[0][0], "count": len(logprobs)}
 
 
@@ -78,7 +78,7 @@ def test_the_weights_are_minus_the_gradient_and_0_where_ignored(
     service: FakeService, client: TrainingClient, framework: Framework
 ) -> None:
     client.forward_backward_custom(DATA, squared, framework=framework)
-    assert sent_weights(service) == [[1.0, 2.0, 0.0], [0.5, 0.25, 3.0]]
+    assert sent_weights(service) == [[0.0, 1.0, 0.0], [-0.5, -0.75, 2.0]]
 
 
 @both
@@ -87,7 +87,7 @@ async def test_the_result_reports_the_user_s_loss_and_metrics(
 ) -> None:
     future = await client.forward_backward_custom_async(DATA, squared, framework=framework)
     result = await future
-    expected = (1 + 4 + 0.25 + 0.0625 + 9) / 2
+    expected = (1 + 4 + 0.25 + 0.0625 + 9) / 2 - (1 + 2 + 0.5 + 0.25 + 3)
     assert result.loss == 9.0
     assert result.metrics == {**CONFIRMED, "custom_loss": expected, "first": -1.0, "count": 2.0}
 

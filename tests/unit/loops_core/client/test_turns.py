@@ -130,6 +130,26 @@ async def test_a_blocking_submit_behind_a_task_of_the_same_loop_is_refused() -> 
     client.optim_step(AdamParams())
 
 
+async def test_a_blocking_submit_behind_another_thread_waits_inside_an_event_loop_too() -> None:
+    service = threaded_service()
+    client = make_client(service)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold_the_first() -> None:
+        if not service.keys and not entered.is_set():
+            entered.set()
+            go_on.wait(60)
+
+    service.on_submit = hold_the_first
+    thread = threading.Thread(target=client.optim_step, args=(AdamParams(),))
+    thread.start()
+    await asyncio.to_thread(entered.wait, 60)
+    threading.Timer(0.01, go_on.set).start()
+    client.optim_step(AdamParams())
+    thread.join(60)
+    assert seq_ids(service) == [1, 2]
+
+
 async def test_a_cancelled_task_in_the_queue_lets_the_others_pass() -> None:
     service = threaded_service()
     client = make_client(service)
