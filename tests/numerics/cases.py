@@ -27,7 +27,7 @@ from loops_backend_jax.lora.adapter import (
     init_factors,
 )
 from loops_backend_jax.lora.tree import iter_arrays, put_array
-from loops_backend_jax.losses import make_losses
+from loops_backend_jax.losses.cross_entropy import CROSS_ENTROPY
 from loops_backend_jax.losses.logprobs import head_logits, make_head
 from loops_backend_jax.models.decoder import Decoder, apply_decoder, unembedding
 from loops_backend_jax.resolvers.cache import make_cache_root
@@ -37,6 +37,7 @@ from loops_backend_jax.train.rows import make_rows
 from loops_backend_jax.train.state import make_state
 from loops_backend_jax.weights.load import BaseModel
 from loops_core.errors import UnreachableError, UnsupportedError
+from loops_core.protocols import LossFunction
 from loops_core.types.datum import Datum, ModelInput
 from loops_core.types.tensor import TensorData
 
@@ -172,9 +173,9 @@ def run_data(
     *,
     max_batch_tokens: int = 2048,
     max_logits_bytes: int = 2**26,
+    loss: LossFunction = CROSS_ENTROPY,
 ) -> CallResult:
-    """Return cross-entropy, log-probabilities and gradients of the datums' loss sum."""
-    loss = make_losses()["cross_entropy"]
+    """Return loss, log-probabilities and gradients of the datums' loss sum."""
     settings = BackendSettings(max_logits_bytes=max_logits_bytes)
     limits = {"vocab_size": base.config.vocab_size, "max_tokens": base.config.max_positions}
     return run_call(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from tests.numerics.cases import (
@@ -15,6 +17,7 @@ from tests.numerics.cases import (
 from loops_backend_jax.lora.adapter import ALL_TARGETS, AdapterSpec, Factors, make_adapter_spec
 from loops_backend_jax.lora.tree import iter_arrays, put_array
 from loops_backend_jax.weights.load import BaseModel
+from loops_core.protocols import Array, LossFunction, LossInput
 from loops_core.types.datum import Datum
 
 pytestmark = pytest.mark.slow  # every shape compiles
@@ -111,6 +114,35 @@ def test_ignored_positions_reach_no_gradient_not_even_as_nan(
     assert np.isfinite(flat_gradients(dirty)).all()
     assert np.array_equal(flat_gradients(dirty), flat_gradients(clean))
     assert (dirty.loss_sum, dirty.num_active) == (clean.loss_sum, 4)
+
+
+def squared(
+    target_logprobs: Array, inputs: Mapping[str, Array], settings: Mapping[str, float | bool]
+) -> Array:
+    """Return a loss that is not zero where nothing counts."""
+    del inputs, settings
+    return (target_logprobs - 3.0) ** 2
+
+
+def test_any_loss_counts_active_positions_only(tiny: BaseModel, factors: Factors) -> None:
+    gate = LossInput(name="advantages")
+    loss = LossFunction(
+        name="squared",
+        compute=squared,
+        source="made up for this test",
+        inputs=(gate,),
+        active_input="advantages",
+    )
+    tokens, targets = np.arange(3, 9), np.array([4, -100, 6, 7, 8, 9])
+    advantages = np.array([1, 1, 0, 2, 0, 0], np.float32)
+    gated = make_datum(tokens, target_tokens=targets, advantages=advantages)
+    few = np.where(advantages == 0, -100, targets)
+    kept = make_datum(tokens, target_tokens=few, advantages=np.ones(6, np.float32))
+    one, other = (run_data(tiny, SPEC, factors, [datum], loss=loss) for datum in (gated, kept))
+    assert one.num_active == other.num_active == 2
+    expected = np.sum((one.logprobs[0][[0, 3]] - 3.0) ** 2)
+    assert one.loss_sum == pytest.approx(float(expected), rel=1e-6)  # a float32 sum of two
+    assert np.array_equal(flat_gradients(one), flat_gradients(other))
 
 
 def test_tokens_behind_the_last_target_change_nothing(tiny: BaseModel, factors: Factors) -> None:
