@@ -79,7 +79,8 @@ class Decoder(nn.Module):
             mask = cache_mask(positions, num_slots)
             slots = jnp.where(segment_ids > 0, positions, num_slots)
         context = BlockContext(cos, sin, mask, slots, jnp.asarray(lora_scale, jnp.float32))
-        x, cache = self._stack()(x, context, cache)
+        layers = jnp.arange(config.num_layers)
+        (x, cache), _ = self._stack()((x, cache), context, layers)
         if not config.tied_embeddings:
             Embedding(*width, name=UNEMBEDDING_TARGET)()  # so that init makes it
         return RMSNorm(config.norm_eps, name="norm")(x), cache

@@ -22,14 +22,16 @@ from loops_backend_jax.config import ModelConfig, RopeConfig
 from loops_backend_jax.lora.adapter import lora_delta
 
 Activations = Float[Array, "batch seq width"]
+Layer = Int[Array, ""]
+"""The number of a block, from 0."""
 
 
 class KeyValues(NamedTuple):
     """Keys and values of earlier tokens.
 
     Attributes:
-        keys, values: [batch, slots, kv_heads, head_size]; with a leading axis of layers outside
-            the stack. What slots behind a row's last position hold does not matter.
+        keys, values: [layers, batch, slots, kv_heads, head_size]. What slots behind a row's last
+            position hold does not matter.
     """
 
     keys: jax.Array
@@ -103,7 +105,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Activations, context: BlockContext, cache: KeyValues | None
+        self, x: Activations, context: BlockContext, cache: KeyValues | None, layer: Layer
     ) -> tuple[Activations, KeyValues | None]:
         """Return what attention adds to the stream, and the cache with the new keys and values."""
         config, scale = self.config, context.lora_scale
@@ -121,8 +123,8 @@ class Attention(nn.Module):
             key = RMSNorm(config.norm_eps, name="k_norm")(key)
         query, key = rotate(query, context.cos, context.sin), rotate(key, context.cos, context.sin)
         if cache is not None:
-            cache = write_cache(cache, key, value, context.slots)
-            key, value = cache.keys.astype(x.dtype), cache.values.astype(x.dtype)
+            cache = write_cache(cache, layer, key, value, context.slots)
+            key, value = cache.keys[layer].astype(x.dtype), cache.values[layer].astype(x.dtype)
         mixed = attend(query, key, value, context.mask)
         return LoraLinear(x.shape[-1], bias, name="o_proj")(mixed, scale), cache
 
@@ -153,16 +155,22 @@ class PreNormBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Activations, context: BlockContext, cache: KeyValues | None
-    ) -> tuple[Activations, KeyValues | None]:
-        """Return the stream after this block, and this block's part of the cache."""
+        self, carry: tuple[Activations, KeyValues | None], context: BlockContext, layer: Layer
+    ) -> tuple[tuple[Activations, KeyValues | None], None]:
+        """Return the stream after block number `layer`, and the cache with its keys and values.
+
+        The cache of all blocks goes through each of them: where every block gave back a part of
+        its own, those would be put together anew, and all of it copied, for every token.
+        """
+        x, cache = carry
         eps = self.config.norm_eps
         normed = RMSNorm(eps, name="input_layernorm")(x)
         attention = Attention(self.config, self.qk_norm, name="self_attn")
-        mixed, cache = attention(normed, context, cache)
+        mixed, cache = attention(normed, context, cache, layer)
         x = x + mixed
         normed = RMSNorm(eps, name="post_attention_layernorm")(x)
-        return x + GatedMLP(self.config, name="mlp")(normed, context.lora_scale), cache
+        x = x + GatedMLP(self.config, name="mlp")(normed, context.lora_scale)
+        return (x, cache), None
 
 
 def attend(
@@ -255,12 +263,14 @@ def cache_mask(
 
 def write_cache(
     cache: KeyValues,
+    layer: Layer,
     key: Float[Array, "batch seq kv_heads head"],
     value: Float[Array, "batch seq kv_heads head"],
     slots: Int[Array, "batch seq"],
 ) -> KeyValues:
     """Return the cache with keys and values in their slots; those past its end are dropped."""
     rows = jnp.arange(key.shape[0])[:, None]
-    keys = cache.keys.at[rows, slots].set(key.astype(cache.keys.dtype), mode="drop")
-    values = cache.values.at[rows, slots].set(value.astype(cache.values.dtype), mode="drop")
+    key, value = key.astype(cache.keys.dtype), value.astype(cache.values.dtype)
+    keys = cache.keys.at[layer, rows, slots].set(key, mode="drop")
+    values = cache.values.at[layer, rows, slots].set(value, mode="drop")
     return KeyValues(keys, values)
