@@ -6,13 +6,13 @@ out of the environment that runs the tests.
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import os
 import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,24 +61,31 @@ def test_the_umbrella_holds_no_code(wheels: dict[str, Path]) -> None:
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
-def closure(requirements: list[str], extras: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Yield the installed distributions outside of Loops that requirements ask for, to the end."""
-    seen: set[tuple[str, frozenset[str]]] = set()
-    waiting = [(Requirement(text), extras) for text in requirements]
+def requirements(wheel: Path) -> list[Requirement]:
+    """Return what a wheel asks for when it is installed without an extra."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    asked = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+    return [Requirement(text) for text in asked]
+
+
+def closure(wanted: list[Requirement]) -> set[str]:
+    """Return the installed distributions that requirements ask for, to the end; ours left out."""
+    seen: set[str] = set()
+    names: set[str] = set()
+    waiting = [(requirement, "") for requirement in wanted]
     while waiting:
-        wanted, active = waiting.pop()
-        if wanted.marker and not any(
-            wanted.marker.evaluate({"extra": extra}) for extra in active or {""}
-        ):
+        requirement, extra = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
-        name = canonicalize_name(wanted.name)
-        if (name, frozenset(wanted.extras)) in seen:
+        if name.startswith("loops-") or str(requirement) in seen:
             continue
-        seen.add((name, frozenset(wanted.extras)))
-        asked = importlib.metadata.distribution(name).requires or []
-        waiting += [(Requirement(text), frozenset({"", *wanted.extras})) for text in asked]
-        if not name.startswith("loops-"):
-            yield name
+        seen.add(str(requirement))
+        names.add(name)
+        asked = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+        waiting += [(each, extra) for each in asked for extra in ("", *requirement.extras)]
+    return names
 
 
 def link(name: str, site: Path) -> None:
@@ -102,7 +109,7 @@ def test_a_wheel_works_with_nothing_but_what_it_declares(
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     subprocess.run([*install, "--no-deps", "--no-index", *map(str, ours)], check=True)
     (site,) = home.glob("**/site-packages")
-    for name in closure([member.replace("_", "-")]):
+    for name in closure([each for wheel in ours for each in requirements(wheel)]):
         link(name, site)
     import_all = (
         f"import importlib, pkgutil, {member} as top\n"
