@@ -6,15 +6,18 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.numerics.cases import GOLDEN, make_datum
 
+from loops_backend_jax.backend import JaxBackend
+from loops_backend_jax.config import BackendSettings
 from loops_backend_jax.trainer import JaxTrainer
 from loops_core.errors import CheckpointError, RemoteOpError, UnsupportedError, UsageError
+from loops_core.protocols import Array, LossFunction, TrainerSpec
 from loops_core.types.datum import Datum
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
 
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.slow  # the first pass compiles
 
 DATA = [make_datum([5, 6, 7, 8]), make_datum([9, 10, 11])]
 ADAM = AdamParams(learning_rate=1e-2)
+PLAIN: LossFnConfig = {}
 SKIP: LossFnConfig = {"skip_token_normalization": True}
 
 
@@ -83,7 +87,7 @@ def test_a_step_reports_finite_metrics_and_empties_the_gradients(trainer: JaxTra
 
 def test_normalising_divides_by_the_active_positions_of_all_calls(trainer: JaxTrainer) -> None:
     norms: list[float] = []
-    for config in ({}, SKIP):
+    for config in (PLAIN, SKIP):
         trainer.init(rank=4, seed=0)
         learn(trainer, DATA[:1], config)
         learn(trainer, DATA[1:], config)
@@ -219,6 +223,26 @@ def test_a_loss_that_is_not_finite_fails_and_changes_nothing(trainer: JaxTrainer
     huge = np.full(3, 3e38, np.float32)
     with pytest.raises(RemoteOpError, match="NaN or infinity"):
         learn(trainer, [make_datum([5, 6, 7], weights=huge)])
+    assert trainer.digest() == before
+
+
+def steep(
+    target_logprobs: Array, inputs: Mapping[str, Array], settings: Mapping[str, float | bool]
+) -> Array:
+    """Return zeros whose slope is infinite."""
+    del inputs, settings
+    return (0 * target_logprobs) ** 0.5
+
+
+def test_a_gradient_that_is_not_finite_fails_and_changes_nothing() -> None:
+    loss = LossFunction(name="steep", compute=steep, source="made up for this test")
+    backend = JaxBackend(BackendSettings(), (loss,))
+    trainer = backend.open_trainer(TrainerSpec(base_model="tiny", model_dir=GOLDEN / "qwen3"))
+    trainer.init(rank=4, seed=0)
+    learn(trainer)
+    before = trainer.digest()
+    with pytest.raises(RemoteOpError, match="a gradient holds NaN or infinity"):
+        trainer.forward_backward(DATA, loss_fn="steep", loss_fn_config={})
     assert trainer.digest() == before
 
 
