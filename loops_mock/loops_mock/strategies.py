@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from pydantic import JsonValue
@@ -135,31 +134,35 @@ def _plain_values(cls: Any, metadata: list[Any]) -> Strategy:
 
 
 def _integers(metadata: list[Any]) -> st.SearchStrategy[int]:
-    lows = [m.ge for m in metadata if isinstance(m, Ge)]
-    lows += [m.gt + 1 for m in metadata if isinstance(m, Gt)]  # type: ignore[operator]  # a bound of an int
-    highs = [m.le for m in metadata if isinstance(m, Le)]
-    return st.integers(cast("int", (lows or [-(2**63)])[0]), cast("int", (highs or [2**63 - 1])[0]))
+    low, high, above = (_bound(metadata, name) for name in ("ge", "le", "gt"))
+    lowest = -(2**63) if low is None else int(low)
+    return st.integers(
+        lowest if above is None else int(above) + 1, 2**63 - 1 if high is None else int(high)
+    )
 
 
 def _floats(metadata: list[Any]) -> st.SearchStrategy[float]:
-    low = next((m for m in metadata if isinstance(m, Ge | Gt)), None)
-    high = next((m for m in metadata if isinstance(m, Le | Lt)), None)
-    bottom = low.ge if isinstance(low, Ge) else low.gt if low else None
-    top = high.le if isinstance(high, Le) else high.lt if high else None
+    low, high = _bound(metadata, "ge"), _bound(metadata, "le")
+    above, below = _bound(metadata, "gt"), _bound(metadata, "lt")
     return st.floats(
-        min_value=cast("float | None", bottom),
-        max_value=cast("float | None", top),
-        exclude_min=isinstance(low, Gt),
-        exclude_max=isinstance(high, Lt),
+        min_value=low if above is None else above,
+        max_value=high if below is None else below,
+        exclude_min=above is not None,
+        exclude_max=below is not None,
         allow_nan=False,
         allow_infinity=False,
     )
 
 
 def _texts(metadata: list[Any]) -> st.SearchStrategy[str]:
-    shortest = next((m.min_length for m in metadata if isinstance(m, MinLen)), 0)
-    longest = next((m.max_length for m in metadata if isinstance(m, MaxLen)), 8)
-    return st.text(min_size=shortest, max_size=min(longest, 8))
+    shortest, longest = _bound(metadata, "min_length"), _bound(metadata, "max_length")
+    return st.text(min_size=int(shortest or 0), max_size=int(min(longest or 8, 8)))
+
+
+def _bound(metadata: list[Any], name: str) -> float | None:
+    """Return the bound of this name, if the field has one."""
+    found = (getattr(entry, name, None) for entry in metadata)
+    return next((bound for bound in found if bound is not None), None)
 
 
 def _subclasses(cls: type[WireModel]) -> Iterator[type[WireModel]]:

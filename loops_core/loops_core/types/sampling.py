@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AliasChoices, Field, JsonValue
 
 from loops_core.types.base import WireModel
 from loops_core.types.datum import ExternalRef, ModelInputChunk
@@ -50,7 +50,11 @@ class SampledSequence(WireModel):
     logprobs: list[float] | None = None
     stop_reason: StopReason = "length"
     text: str | None = None
-    routed_experts: ExternalRef | None = Field(default=None, alias="routed_experts_ref")
+    routed_experts: ExternalRef | None = Field(
+        default=None,
+        validation_alias=AliasChoices("routed_experts_ref", "routed_experts"),
+        serialization_alias="routed_experts_ref",
+    )
 
 
 class SampleResponse(WireModel):

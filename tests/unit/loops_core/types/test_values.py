@@ -15,6 +15,7 @@ from loops_core.types.checkpoint import (
     LoraAdapterConfig,
     is_checkpoint_name,
 )
+from loops_core.types.datum import ExternalRef
 from loops_core.types.deployment import Run, SupportedModel
 from loops_core.types.operation import OPERATIONS, OperationBody, OperationKind, OperationStatus
 from loops_core.types.routes import ROUTES
@@ -114,9 +115,12 @@ def test_the_adapters_rank_is_r_in_json() -> None:
 
 
 def test_routed_experts_have_their_wire_name() -> None:
-    sequence = SampledSequence.model_validate({"routed_experts_ref": {"uri": "u", "version": 1}})
-    assert sequence.routed_experts is not None
-    assert "routed_experts_ref" in sequence.model_dump(by_alias=True)
+    reference = ExternalRef(uri="bt://loops:r/sequences/o", version=1)
+    sequence = SampledSequence(routed_experts=reference)
+    assert sequence.routed_experts == reference
+    written = sequence.model_dump(by_alias=True)
+    assert written["routed_experts_ref"] == reference.model_dump()
+    assert SampledSequence.model_validate(written) == sequence
 
 
 def test_a_listing_without_rank_or_model_is_refused() -> None:

@@ -12,10 +12,13 @@ from loops_core.types.base import WireModel
 from loops_core.types.frames import pack, unpack
 from loops_mock.strategies import wire_types, wire_values
 
+# Nearly sixty types share the time that one property takes elsewhere.
+FEWER = settings(max_examples=settings().max_examples // 3)
 EVERY_TYPE = pytest.mark.parametrize("cls", wire_types(), ids=lambda cls: cls.__name__)
 
 
 @EVERY_TYPE
+@FEWER
 @given(data=st.data())
 def test_every_type_comes_back_from_json(cls: type[WireModel], data: st.DataObject) -> None:
     value = data.draw(wire_values(cls))
@@ -24,7 +27,7 @@ def test_every_type_comes_back_from_json(cls: type[WireModel], data: st.DataObje
 
 
 @EVERY_TYPE
-@settings(max_examples=10)
+@FEWER
 @given(data=st.data())
 def test_what_is_written_is_json_in_the_strict_sense(
     cls: type[WireModel], data: st.DataObject
@@ -38,6 +41,7 @@ def test_what_is_written_is_json_in_the_strict_sense(
 
 
 @EVERY_TYPE
+@FEWER
 @given(data=st.data())
 def test_every_type_comes_back_from_frames(cls: type[WireModel], data: st.DataObject) -> None:
     value = data.draw(wire_values(cls))
@@ -45,7 +49,7 @@ def test_every_type_comes_back_from_frames(cls: type[WireModel], data: st.DataOb
 
 
 @EVERY_TYPE
-@settings(max_examples=10)
+@FEWER
 @given(data=st.data())
 def test_every_type_comes_back_from_its_python_form(
     cls: type[WireModel], data: st.DataObject
@@ -55,7 +59,7 @@ def test_every_type_comes_back_from_its_python_form(
 
 
 @EVERY_TYPE
-@settings(max_examples=10)
+@FEWER
 @given(data=st.data())
 def test_unknown_fields_are_ignored(cls: type[WireModel], data: st.DataObject) -> None:
     value = data.draw(wire_values(cls))
