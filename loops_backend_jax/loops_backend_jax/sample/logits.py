@@ -40,7 +40,7 @@ def make_odds(logits: Float[Array, "rows vocab"], settings: DrawSettings) -> Odd
 
     First the temperature divides, then the `top_k` most likely tokens are kept, then of those the
     fewest whose probabilities, renormalised among them, sum to `top_p`. Of equally likely tokens
-    the lower ids are kept. Greedy rows get the odds of temperature 1, uncut.
+    the lower ids are kept. Greedy rows get odds of temperature 1, to no use.
     """
     greedy = is_greedy(settings)
     temperature = jnp.where(greedy, 1.0, settings.temperature)
@@ -76,13 +76,14 @@ def _keep_all(odds: Odds, _settings: DrawSettings, _cut: Bool[Array, " rows"]) -
     return odds
 
 
-def _keep_top_k(odds: Odds, settings: DrawSettings, cut: Bool[Array, " rows"]) -> Odds:
+def _keep_top_k(odds: Odds, settings: DrawSettings, _cut: Bool[Array, " rows"]) -> Odds:
     kept = likeliest(odds, jnp.ones_like(odds), settings.top_k.astype(jnp.float32))
-    return jnp.where(kept | ~cut[:, None], odds, 0.0)
+    return jnp.where(kept, odds, 0.0)
 
 
 def _keep_top_p(odds: Odds, settings: DrawSettings, cut: Bool[Array, " rows"]) -> Odds:
     kept = likeliest(odds, odds, settings.top_p * jnp.sum(odds, axis=-1))
+    # A row that keeps all would lose those that are too small to change its sum.
     return jnp.where(kept | ~cut[:, None], odds, 0.0)
 
 

@@ -106,6 +106,14 @@ def test_each_row_follows_its_own_settings() -> None:
     assert is_greedy(how).tolist() == [False, False, True, False]
 
 
+def test_a_row_that_is_not_cut_keeps_its_unlikeliest_token_beside_one_that_is() -> None:
+    logits = np.tile(np.array([0.0, -1.0, -70.0], np.float32), (2, 1))
+    how = settings(2, top_k=3)._replace(top_p=jnp.array([0.5, 1.0], jnp.float32))
+    found = probabilities(logits, how)
+    assert found[0].tolist() == [1.0, 0.0, 0.0]
+    assert found[1, 2] > 0
+
+
 @pytest.mark.parametrize("temperature", [1e-30, 1e-10])
 def test_a_tiny_temperature_leaves_the_most_likely_token(temperature: float) -> None:
     logits = np.array([[1.0, 3.0, 2.999]], np.float32)
