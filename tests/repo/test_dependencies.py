@@ -1,4 +1,4 @@
-"""What a package imports, anywhere in its code, is what its distribution declares."""
+"""What a package imports, anywhere in its code, is what its distribution declares, no less."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ MEMBERS = ("loops_core", "loops_transport_http", "loops_backend_jax", "loops_moc
 
 # Imported inside functions that are called with, or asked for, values of that very library.
 CALLERS_OWN = {"loops_core": {"jax", "torch"}, "loops_backend_jax": {"torch"}}
+
+# Run as a program, never imported.
+PROGRAMS = {"pip"}
 
 
 def type_checking_blocks(tree: ast.Module) -> set[ast.AST]:
@@ -53,16 +56,24 @@ def declared(folder: Path) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in texts}
 
 
+def imported_by(folder: Path) -> dict[str, set[str]]:
+    """Return the names that a package imports from others, each with the distributions it means."""
+    homes = importlib.metadata.packages_distributions()
+    names = {name for path in folder.rglob("*.py") for name in imported(path)}
+    return {
+        name: {canonicalize_name(home) for home in homes.get(name, [name])}
+        for name in names - sys.stdlib_module_names - {folder.name}
+    }
+
+
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_import_is_declared(member: str, root: Path) -> None:
-    distributions = importlib.metadata.packages_distributions()
     allowed = declared(root / member) | CALLERS_OWN.get(member, set())
-    undeclared = {
-        f"{path.name}: {name}"
-        for path in (root / member / member).rglob("*.py")
-        for name in imported(path)
-        if name != member
-        and name not in sys.stdlib_module_names
-        and not allowed & {canonicalize_name(d) for d in distributions.get(name, [name])}
-    }
-    assert not undeclared
+    found = imported_by(root / member / member)
+    assert not {name for name, homes in found.items() if not homes & allowed}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_dependency_is_imported(member: str, root: Path) -> None:
+    used = {home for homes in imported_by(root / member / member).values() for home in homes}
+    assert not declared(root / member) - used - PROGRAMS
