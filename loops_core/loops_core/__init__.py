@@ -9,7 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from loops_core.client.futures import ComposedFuture, ForwardBackwardFuture, OperationFuture
+    from loops_core.client.futures import (
+        APIFuture,
+        ComposedFuture,
+        ForwardBackwardFuture,
+        OperationFuture,
+    )
     from loops_core.client.sampling import SamplingClient
     from loops_core.client.service import ServiceClient
     from loops_core.client.training import TrainingClient

@@ -33,8 +33,6 @@ _CHECKPOINTS: Final = "checkpoints"
 class InProcessTransport:
     """Carries calls to a worker in this process, which it owns."""
 
-    max_body_bytes: Final = None
-
     def __init__(self, url: str, config: TransportConfig) -> None:
         """Open the worker that the URL names.
 
@@ -66,6 +64,11 @@ class InProcessTransport:
             )
         )
         self._closed = False
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """Return None: within a process a call's body may have any size."""
+        return None
 
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the worker's reply; blocks the calling thread."""

@@ -114,7 +114,7 @@ def _read_choice(choice: CompletionChoice, body: SampleBody) -> SampledSequence:
         logprobs=None if values is None else values[echoed:],
         stop_reason=choice.finish_reason or "length",
         text=choice.text,
-        routed_experts_ref=choice.routed_experts_ref,
+        routed_experts=choice.routed_experts_ref,
     )
 
 
