@@ -106,7 +106,8 @@ def _values(hint: Any, metadata: list[Any]) -> Strategy:
     if origin is Literal:
         return st.sampled_from(args)
     if origin is list:
-        return st.lists(_values(args[0], []), max_size=_MOST)
+        fewest = int(_bound(metadata, "min_length") or 0)
+        return st.lists(_values(args[0], []), min_size=fewest, max_size=max(fewest, _MOST))
     if origin is tuple:
         return st.tuples(*(_values(arg, []) for arg in args))
     if origin in (dict, Mapping):

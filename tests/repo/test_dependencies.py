@@ -20,7 +20,7 @@ MEMBERS = ("loops_core", "loops_transport_http", "loops_backend_jax", "loops_moc
 # Imported inside functions that are called with, or asked for, values of that very library.
 CALLERS_OWN = {"loops_core": {"jax", "torch"}, "loops_backend_jax": {"torch"}}
 
-# Never imported here: pip is run as a program, jinja2 is imported by transformers for chat templates.
+# Never imported here: pip is run as a program, jinja2 by transformers for chat templates.
 NOT_IMPORTED = {"pip", "jinja2"}
 
 

@@ -42,6 +42,19 @@ class SessionReply(WireModel):
     session: Session
 
 
+class Team(WireModel):
+    """A group of owners; a service of one's own has one, the caller's."""
+
+    id: str
+    name: str
+
+
+class TeamListing(WireModel):
+    """The answer to listing teams."""
+
+    teams: list[Team]
+
+
 class CreateTrainerBody(WireModel):
     """What a trainer should be."""
 
@@ -87,6 +100,12 @@ class RunReply(WireModel):
     run: Run
 
 
+class RunListing(WireModel):
+    """The answer to listing runs, newest first."""
+
+    runs: list[Run]
+
+
 class CreateSamplerBody(WireModel):
     """What a sampler should serve: a run's weights, a base model, or a checkpoint."""
 
@@ -119,6 +138,56 @@ class SamplerReply(WireModel):
     sampler: SamplerRecord
 
 
+class SamplerListing(WireModel):
+    """The answer to listing samplers, newest first."""
+
+    samplers: list[SamplerRecord]
+
+
+class Deployment(WireModel):
+    """Where a run's trainer lives, and how it is.
+
+    Attributes:
+        status: `RUNNING`, or `STOPPED` once the run was deactivated.
+    """
+
+    id: str
+    active_run_id: str | None = None
+    latest_run_id: str | None = None
+    base_model: str
+    base_url: str | None
+    status: Status
+    created_at: datetime | None = None
+    availability_model: AvailabilityModel = AvailabilityModel.DEDICATED
+    instance_type: str = "local"
+    node_count: int = 1
+
+
+class DeploymentReply(WireModel):
+    """The answer to reading a deployment."""
+
+    deployment: Deployment
+
+
+class DeploymentListing(WireModel):
+    """The answer to listing deployments, newest first."""
+
+    deployments: list[Deployment]
+
+
+class ModelDeployment(WireModel):
+    """How a sampler's deployment is: `ACTIVE` when it answers."""
+
+    id: str
+    status: str
+
+
+class CheckpointSource(WireModel):
+    """Where a checkpoint's files come from: `s3` = behind the links of its files page."""
+
+    source: dict[str, str]
+
+
 class CheckpointListing(WireModel):
     """The answer to listing checkpoints, newest first."""
 
@@ -133,7 +202,12 @@ class ValidateCheckpointBody(WireModel):
 
 
 class SupportedModel(WireModel):
-    """A model that the service can train."""
+    """A model that the service can train.
+
+    Attributes:
+        model_name: what `base_model` must say.
+        max_context_length: most positions of one datum, where known.
+    """
 
     model_name: str
     max_context_length: int | None = Field(

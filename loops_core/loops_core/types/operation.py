@@ -142,10 +142,17 @@ OPERATIONS: Final[dict[OperationKind, OperationSpec]] = {
 
 
 class Accepted(WireModel):
-    """The answer to a submit: the operation is in the log."""
+    """The answer to a submit: the operation is in the log.
+
+    Attributes:
+        operation_id: the operation's handle.
+        missing_parts: for a part of a batch: the parts that have not arrived yet. The operation is
+            in the log once there are none.
+    """
 
     operation_id: Annotated[str, Field(min_length=1)]
     schema_version: Literal[1] = 1
+    missing_parts: list[int] = Field(default_factory=list[int])
 
 
 ErrorField = str | int | float | None
@@ -183,6 +190,25 @@ class OperationStatus(WireModel):
     error: str | None = None
     error_class: str | None = None
     error_body: ErrorBody | None = None
+
+
+MOST_POLLED = 10_000
+"""Most operations that one shared poll may ask for."""
+
+
+class PollBody(WireModel):
+    """Asks for whichever of these operations have ended."""
+
+    operation_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_POLLED)]
+
+
+class PollReply(WireModel):
+    """The answer to a shared poll: the operations that have ended, by id; none at a hold's end.
+
+    An operation that nobody knows counts as ended, with `UnknownRequestError`.
+    """
+
+    operations: dict[str, OperationStatus]
 
 
 class CancelReply(WireModel):

@@ -15,15 +15,22 @@ from loops_core.types.base import WireModel
 from loops_core.types.checkpoint import CheckpointFilesResponse
 from loops_core.types.deployment import (
     CheckpointListing,
+    CheckpointSource,
     CreateSamplerBody,
     CreateTrainerBody,
+    DeploymentListing,
+    DeploymentReply,
     Empty,
+    ModelDeployment,
     ModelListing,
     PolicyVersion,
+    RunListing,
     RunReply,
+    SamplerListing,
     SamplerReply,
     ServerCapabilities,
     SessionReply,
+    TeamListing,
     ValidateCheckpointBody,
 )
 from loops_core.types.operation import (
@@ -32,6 +39,8 @@ from loops_core.types.operation import (
     CancelReply,
     OperationKind,
     OperationStatus,
+    PollBody,
+    PollReply,
 )
 from loops_core.types.sampling import Completions, SampleBody
 
@@ -76,6 +85,21 @@ class SamplerPin:
     min_policy_version: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Which part of a batch a body is, where a batch is too large for one body.
+
+    The parts of a batch share its idempotency key; the service makes one operation of them.
+
+    Attributes:
+        index: the part's place, from 0.
+        count: how many parts the batch has.
+    """
+
+    index: int
+    count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[ReplyT]):
     """A request along a route, complete with everything that a transport needs to carry it.
@@ -90,6 +114,7 @@ class Call(Generic[ReplyT]):
         run_id: the run that the call belongs to.
         idempotency_key: the same in every attempt; the service executes a key once.
         pin: which weights may answer, for `SAMPLE`.
+        part: which part of a batch the body is; None = the whole.
         affinity_key: samples with one key are served by one replica where possible.
         hold_s: how long the service may hold a poll, in seconds.
         timeout_s: how long the transport may take in all, in seconds; None = its own bound.
@@ -103,6 +128,7 @@ class Call(Generic[ReplyT]):
     run_id: str | None = None
     idempotency_key: str | None = None
     pin: SamplerPin = SamplerPin()
+    part: BatchPart | None = None
     affinity_key: str | None = None
     hold_s: float = 0.0
     timeout_s: float | None = None
@@ -111,11 +137,32 @@ class Call(Generic[ReplyT]):
 _LOOPS: Final = "/v1/loops"
 
 CREATE_SESSION: Final = Route("create_session", "POST", f"{_LOOPS}/sessions", SessionReply)
+GET_SESSION: Final = Route("get_session", "GET", f"{_LOOPS}/sessions/{{session_id}}", SessionReply)
+LIST_TEAMS: Final = Route("list_teams", "GET", "/v1/teams", TeamListing)
 CREATE_TRAINER: Final = Route(
     "create_trainer", "POST", f"{_LOOPS}/trainers", RunReply, CreateTrainerBody
 )
 CREATE_SAMPLER: Final = Route(
     "create_sampler", "POST", f"{_LOOPS}/samplers", SamplerReply, CreateSamplerBody
+)
+LIST_RUNS: Final = Route("list_runs", "GET", f"{_LOOPS}/runs", RunListing)
+GET_RUN: Final = Route("get_run", "GET", f"{_LOOPS}/runs/{{run_id}}", RunReply)
+DEACTIVATE_RUN: Final = Route(
+    "deactivate_run", "POST", f"{_LOOPS}/runs/{{run_id}}/deactivate", RunReply
+)
+LIST_SAMPLERS: Final = Route("list_samplers", "GET", f"{_LOOPS}/samplers", SamplerListing)
+GET_SAMPLER: Final = Route("get_sampler", "GET", f"{_LOOPS}/samplers/{{sampler_id}}", SamplerReply)
+LIST_DEPLOYMENTS: Final = Route(
+    "list_deployments", "GET", f"{_LOOPS}/deployments", DeploymentListing
+)
+GET_DEPLOYMENT: Final = Route(
+    "get_deployment", "GET", f"{_LOOPS}/deployments/{{deployment_id}}", DeploymentReply
+)
+GET_MODEL_DEPLOYMENT: Final = Route(
+    "get_model_deployment",
+    "GET",
+    "/v1/models/{model_id}/deployments/{deployment_id}",
+    ModelDeployment,
 )
 GET_CAPABILITIES: Final = Route(
     "get_capabilities", "GET", f"{_LOOPS}/capabilities", ServerCapabilities
@@ -128,6 +175,12 @@ GET_CHECKPOINT_FILES: Final = Route(
     "GET",
     f"{_LOOPS}/checkpoints/{{checkpoint_id}}/files",
     CheckpointFilesResponse,
+)
+GET_CHECKPOINT_SOURCE: Final = Route(
+    "get_checkpoint_source",
+    "GET",
+    f"{_LOOPS}/checkpoints/{{checkpoint_id}}/source",
+    CheckpointSource,
 )
 VALIDATE_CHECKPOINT: Final = Route(
     "validate_checkpoint", "POST", f"{_LOOPS}/checkpoints/validate", Empty, ValidateCheckpointBody
@@ -142,6 +195,7 @@ SUBMIT: Final[Mapping[OperationKind, Route[Accepted]]] = {
 RETRIEVE: Final = Route(
     "retrieve", "GET", "/operations/{operation_id}", OperationStatus, None, "trainer"
 )
+POLL: Final = Route("poll", "POST", "/operations/poll", PollReply, PollBody, "trainer")
 CANCEL: Final = Route(
     "cancel", "POST", "/operations/{operation_id}/cancel", CancelReply, None, "trainer"
 )
@@ -155,22 +209,38 @@ LIST_MODELS: Final = Route("list_models", "GET", "/v1/models", ModelListing, Non
 SAMPLER_POLICY_VERSION: Final = Route(
     "sampler_policy_version", "GET", "/trainers_policy_version", PolicyVersion, None, "sampler"
 )
+SAMPLER_HEALTH: Final = Route("sampler_health", "GET", "/health", Empty, None, "sampler")
+WAKE: Final = Route("wake", "POST", "/wake", Empty, None, "sampler")
 
 ROUTES: Final[tuple[Route[WireModel], ...]] = (  # type: ignore[assignment]  # Route is covariant in use
+    LIST_TEAMS,
     CREATE_SESSION,
+    GET_SESSION,
     CREATE_TRAINER,
+    LIST_RUNS,
+    GET_RUN,
+    DEACTIVATE_RUN,
     CREATE_SAMPLER,
+    LIST_SAMPLERS,
+    GET_SAMPLER,
+    LIST_DEPLOYMENTS,
+    GET_DEPLOYMENT,
+    GET_MODEL_DEPLOYMENT,
     GET_CAPABILITIES,
     LIST_CHECKPOINTS,
     GET_CHECKPOINT_FILES,
+    GET_CHECKPOINT_SOURCE,
     VALIDATE_CHECKPOINT,
     *SUBMIT.values(),
     RETRIEVE,
+    POLL,
     CANCEL,
     HEALTH,
     POLICY_VERSION,
     SAMPLE,
     LIST_MODELS,
     SAMPLER_POLICY_VERSION,
+    SAMPLER_HEALTH,
+    WAKE,
 )
 """Every route; a service answers all of them or says `UnsupportedError`."""

@@ -1,0 +1,1 @@
+"""The client side: calls of the protocol over httpx."""

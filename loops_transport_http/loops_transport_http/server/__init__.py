@@ -1,0 +1,1 @@
+"""The server side: the protocol as an ASGI application over a worker."""
