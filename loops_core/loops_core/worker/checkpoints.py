@@ -20,7 +20,7 @@ from loops_core.types.checkpoint import (
     LoraAdapterConfig,
     is_checkpoint_name,
 )
-from loops_core.worker.records import CheckpointRecord, Records, make_id
+from loops_core.worker.records import LOCAL_OWNER, CheckpointRecord, Records, make_id
 
 RETENTION_S: Final = 24 * 3600.0
 """How long the files of a replaced checkpoint are kept, in seconds."""
@@ -32,6 +32,7 @@ class NewCheckpoint:
 
     Attributes:
         address: run, target and name.
+        owner: who may know of it.
         base_model: the frozen model's name.
         rank: the adapter's rank.
         version: the policy version that it is published as, for samplers.
@@ -40,6 +41,7 @@ class NewCheckpoint:
     """
 
     address: CheckpointAddress
+    owner: str = LOCAL_OWNER
     base_model: str
     rank: int
     version: int | None = None
@@ -80,6 +82,7 @@ class Checkpoints:
         now_s = self._clock.now()
         record = CheckpointRecord(
             id=checkpoint_id,
+            owner=new.owner,
             run_id=new.address.run_id,
             target=new.address.target,
             name=new.address.name,
@@ -96,19 +99,19 @@ class Checkpoints:
         self.remove_expired()
         return record
 
-    def find(self, path: str, *, as_of_s: float | None = None) -> CheckpointRecord:
+    def find(self, path: str, *, owner: str, as_of_s: float | None = None) -> CheckpointRecord:
         """Return the record of a `bt://` address, as its name is meant now or at `as_of_s`.
 
         Raises:
             UsageError: `path` is not a checkpoint address.
-            NotFoundError: nothing is saved there, or it has expired.
+            NotFoundError: nothing of this owner's is saved there, or it has expired.
         """
         try:
             address = CheckpointAddress.parse(path)
         except ValueError as error:
             raise UsageError(str(error), field="path") from error
         record = self._records.named_checkpoint(
-            address.run_id, address.target, address.name, as_of_s=as_of_s
+            address.run_id, address.target, address.name, owner=owner, as_of_s=as_of_s
         )
         expired = record is not None and _is_over(record, as_of_s or self._clock.now())
         if record is None or expired:
@@ -126,35 +129,27 @@ class Checkpoints:
         return self._store.open_local(record.key)
 
     def listing(
-        self, *, run_id: str | None = None, base_model: str | None = None
+        self, *, owner: str, run_id: str | None = None, base_model: str | None = None
     ) -> list[Checkpoint]:
-        """Return the checkpoints of a run or a base model, newest first."""
+        """Return the owner's checkpoints of a run or a base model, newest first."""
         now_s = self._clock.now()
-        rows = self._records.checkpoints(run_id=run_id, base_model=base_model)
+        rows = self._records.checkpoints(owner=owner, run_id=run_id, base_model=base_model)
         return [to_checkpoint(row) for row in rows if not _is_over(row, now_s)]
 
     def files(
-        self, checkpoint_id: str, *, page_size: int, page_token: int
+        self, checkpoint_id: str, *, owner: str, page_size: int, page_token: int
     ) -> CheckpointFilesResponse:
         """Return one page of a checkpoint's files.
 
         Raises:
-            NotFoundError: there is no checkpoint with this id.
+            NotFoundError: the owner has no checkpoint with this id.
             UsageError: `page_size` < 1 or `page_token` < 0.
         """
         if page_size < 1:
             raise UsageError(f"page_size must be >= 1, not {page_size}", field="page_size")
         if page_token < 0:
             raise UsageError(f"page_token must be >= 0, not {page_token}", field="page_token")
-        record = self._records.checkpoint(checkpoint_id)
-        if record is None or _is_over(record, self._clock.now()):
-            raise NotFoundError(
-                f"checkpoint_id {checkpoint_id!r}: there is no such checkpoint; expected the `id` "
-                "of a listed checkpoint",
-                kind="checkpoint",
-                name=checkpoint_id,
-                field="checkpoint_id",
-            )
+        record = self.record(checkpoint_id, owner=owner)
         files = self._store.files(record.key)
         end = page_token + page_size
         return CheckpointFilesResponse(
@@ -170,6 +165,23 @@ class Checkpoints:
             next_page_token=end if end < len(files) else None,
             total_count=len(files),
         )
+
+    def record(self, checkpoint_id: str, *, owner: str) -> CheckpointRecord:
+        """Return a checkpoint by its id.
+
+        Raises:
+            NotFoundError: the owner has no checkpoint with this id.
+        """
+        record = self._records.checkpoint(checkpoint_id, owner=owner)
+        if record is None or _is_over(record, self._clock.now()):
+            raise NotFoundError(
+                f"checkpoint_id {checkpoint_id!r}: there is no such checkpoint; expected the `id` "
+                "of a listed checkpoint",
+                kind="checkpoint",
+                name=checkpoint_id,
+                field="checkpoint_id",
+            )
+        return record
 
     def remove_expired(self) -> None:
         """Delete what has expired and what was replaced longer than the retention ago.

@@ -1,25 +1,25 @@
-"""The control plane: sessions, runs, samplers, checkpoints, capabilities."""
+"""The control plane: makes sessions, runs and samplers, finds checkpoints, tells what is served."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any, Final, TypeVar, final
 
 from loops_core.clock import Clock
-from loops_core.errors import NotFoundError, UnsupportedError, UsageError
+from loops_core.errors import ConflictError, NotFoundError, UnsupportedError, UsageError
 from loops_core.types.base import WireModel
 from loops_core.types.checkpoint import CheckpointFilesResponse
 from loops_core.types.deployment import (
     AvailabilityModel,
     CheckpointListing,
+    CheckpointSource,
     CreateSamplerBody,
     CreateTrainerBody,
     Empty,
-    Run,
     RunReply,
-    SamplerRecord,
     SamplerReply,
     ServerCapabilities,
     Session,
@@ -30,7 +30,15 @@ from loops_core.types.deployment import (
 from loops_core.types.routes import Call
 from loops_core.worker.checkpoints import Checkpoints, to_checkpoint
 from loops_core.worker.models import Models
-from loops_core.worker.records import Records, RunRecord, SamplerEntry, SessionRecord, make_id
+from loops_core.worker.overview import to_run, to_sampler
+from loops_core.worker.records import (
+    CreateRecord,
+    Records,
+    RunRecord,
+    SamplerEntry,
+    SessionRecord,
+    make_id,
+)
 from loops_core.worker.runs import Runs
 
 BodyT = TypeVar("BodyT", bound=WireModel)
@@ -57,37 +65,45 @@ class ControlPlane:
         self._models = models
         self._runs = runs
         self._clock = clock
-        self._sampler_lock = threading.Lock()
+        self._create_lock = threading.Lock()
 
-    def create_session(self, _call: Call[SessionReply]) -> SessionReply:
+    def create_session(self, call: Call[SessionReply], owner: str) -> SessionReply:
         """Start a session."""
-        record = SessionRecord(id=make_id(), created_s=self._clock.now())
-        self._records.add(record)
-        return SessionReply(session=Session(id=record.id))
 
-    def create_trainer(self, call: Call[RunReply]) -> RunReply:
+        def make(create: CreateRecord | None, session_id: str) -> None:
+            record = SessionRecord(id=session_id, owner=owner, created_s=self._clock.now())
+            self._records.add(record, create=create)
+
+        return SessionReply(session=Session(id=self._once(call, owner, make)))
+
+    def create_trainer(self, call: Call[RunReply], owner: str) -> RunReply:
         """Open a trainer for a new run; its base model is loaded when this returns."""
         body = body_of(call, CreateTrainerBody)
-        self._check_session(body.session_id)
+        self._check_session(body.session_id, owner)
         _refuse_elsewhere(body)
         if body.path is not None:
-            self._checkpoints.find(body.path)
-        record = RunRecord(
-            id=make_id(),
-            session_id=body.session_id,
-            base_model=body.base_model,
-            seed=secrets.randbits(_SEED_BITS) if body.seed is None else body.seed,
-            max_seq_len=body.max_seq_len,
-            name=body.name or body.base_model,
-            created_s=self._clock.now(),
-        )
-        run = self._runs.start(record)
-        return RunReply(run=self._to_run(record, run.description.max_seq_len))
+            self._checkpoints.find(body.path, owner=owner)
 
-    def create_sampler(self, call: Call[SamplerReply]) -> SamplerReply:
+        def make(create: CreateRecord | None, run_id: str) -> None:
+            record = RunRecord(
+                id=run_id,
+                owner=owner,
+                session_id=body.session_id,
+                base_model=body.base_model,
+                seed=secrets.randbits(_SEED_BITS) if body.seed is None else body.seed,
+                max_seq_len=body.max_seq_len,
+                name=body.name or body.base_model,
+                created_s=self._clock.now(),
+            )
+            self._runs.start(record, create=create)
+
+        run = self._runs.get(self._once(call, owner, make), owner=owner)
+        return RunReply(run=to_run(run.record, max_seq_len=run.description.max_seq_len))
+
+    def create_sampler(self, call: Call[SamplerReply], owner: str) -> SamplerReply:
         """Name a sampler: a run's own (the same each time), a base model's, or a checkpoint's."""
         body = body_of(call, CreateSamplerBody)
-        self._check_session(body.session_id)
+        self._check_session(body.session_id, owner)
         if body.num_replicas not in (None, 1):
             raise _not_here("num_replicas", body.num_replicas)
         if body.availability_model not in (None, AvailabilityModel.DEDICATED):
@@ -101,15 +117,18 @@ class ControlPlane:
                 f"run_id={body.run_id!r}, base_model={body.base_model!r}, "
                 f"model_path={body.model_path!r}"
             )
-        with self._sampler_lock:
-            return SamplerReply(sampler=_to_sampler(self._find_or_add_sampler(body)))
+        return SamplerReply(sampler=to_sampler(self._find_or_add_sampler(call, body, owner)))
 
-    def capabilities(self, _call: Call[ServerCapabilities]) -> ServerCapabilities:
-        """Return the models that plugins know by name; local directories can be trained too."""
-        names = self._models.names()
-        return ServerCapabilities(supported_models=[SupportedModel(model_name=n) for n in names])
+    def capabilities(self, _call: Call[ServerCapabilities], _owner: str) -> ServerCapabilities:
+        """Return the models that can be trained by name."""
+        return ServerCapabilities(
+            supported_models=[
+                SupportedModel(model_name=name, max_context_length=self._models.max_seq_len(name))
+                for name in self._models.names()
+            ]
+        )
 
-    def list_checkpoints(self, call: Call[CheckpointListing]) -> CheckpointListing:
+    def list_checkpoints(self, call: Call[CheckpointListing], owner: str) -> CheckpointListing:
         """Return the checkpoints of a run, of a base model, or at one address."""
         asked = {name: str(value) for name, value in call.query.items()}
         if len(asked) != 1 or not asked.keys() <= {"run_id", "base_model", "checkpoint_path"}:
@@ -118,29 +137,41 @@ class ControlPlane:
                 f"given: {', '.join(sorted(asked)) or 'none'}"
             )
         if "checkpoint_path" in asked:
-            found = self._checkpoints.find(asked["checkpoint_path"])
+            found = self._checkpoints.find(asked["checkpoint_path"], owner=owner)
             return CheckpointListing(checkpoints=[to_checkpoint(found)])
-        if "run_id" in asked and self._records.run(asked["run_id"]) is None:
-            run_id = asked["run_id"]
+        run_id = asked.get("run_id")
+        if run_id is not None and self._records.run(run_id, owner=owner) is None:
             raise NotFoundError(f"run_id {run_id!r}: there is no such run", kind="run", name=run_id)
         listing = self._checkpoints.listing(
-            run_id=asked.get("run_id"), base_model=asked.get("base_model")
+            owner=owner, run_id=run_id, base_model=asked.get("base_model")
         )
         return CheckpointListing(checkpoints=listing)
 
-    def checkpoint_files(self, call: Call[CheckpointFilesResponse]) -> CheckpointFilesResponse:
+    def checkpoint_files(
+        self, call: Call[CheckpointFilesResponse], owner: str
+    ) -> CheckpointFilesResponse:
         """Return links to a page of a checkpoint's files."""
         return self._checkpoints.files(
             call.path_args["checkpoint_id"],
-            page_size=int(call.query.get("page_size", _DEFAULT_PAGE)),
-            page_token=int(call.query.get("page_token", 0)),
+            owner=owner,
+            page_size=_whole(call, "page_size", _DEFAULT_PAGE),
+            page_token=_whole(call, "page_token", 0),
         )
 
-    def validate_checkpoint(self, call: Call[Empty]) -> Empty:
+    def checkpoint_source(self, call: Call[CheckpointSource], owner: str) -> CheckpointSource:
+        """Say that a checkpoint's files are behind the links of its files page."""
+        self._checkpoints.record(call.path_args["checkpoint_id"], owner=owner)
+        return CheckpointSource(source={"kind": "s3"})
+
+    def validate_checkpoint(self, call: Call[Empty], owner: str) -> Empty:
         """Return if the checkpoint exists and fits the run's base model."""
         body = body_of(call, ValidateCheckpointBody)
-        record = self._checkpoints.find(body.checkpoint_path)
-        run = None if body.run_id is None else self._records.run(body.run_id)
+        record = self._checkpoints.find(body.checkpoint_path, owner=owner)
+        run = None if body.run_id is None else self._records.run(body.run_id, owner=owner)
+        if body.run_id is not None and run is None:
+            raise NotFoundError(
+                f"run_id {body.run_id!r}: there is no such run", kind="run", name=body.run_id
+            )
         if run is not None and run.base_model != record.base_model:
             raise UsageError(
                 f"checkpoint_path {body.checkpoint_path!r} was trained on {record.base_model!r}: "
@@ -149,8 +180,44 @@ class ControlPlane:
             )
         return Empty()
 
-    def _check_session(self, session_id: str) -> None:
-        if self._records.session(session_id) is None:
+    def _once(
+        self,
+        call: Call[Any],
+        owner: str,
+        make: Callable[[CreateRecord | None, str], None],
+    ) -> str:
+        """Return the id of what the call's key made, now or earlier; without a key it is new.
+
+        Raises:
+            ConflictError: the key made something else.
+        """
+        fresh = make_id()
+        if call.idempotency_key is None:
+            make(None, fresh)
+            return fresh
+        body = b"" if call.body is None else call.body.model_dump_json().encode()
+        create = CreateRecord(
+            owner=owner,
+            key=call.idempotency_key,
+            route=call.route.name,
+            digest=hashlib.sha256(body).digest(),
+            record_id=fresh,
+        )
+        with self._create_lock:  # a repeat waits here for the first to be made
+            made = self._records.created(owner, create.key)
+            if made is None:
+                make(create, fresh)
+                return fresh
+        if (made.route, made.digest) != (create.route, create.digest):
+            raise ConflictError(
+                f"idempotency_key {create.key!r} was used before for another call: use a new key",
+                field="idempotency_key",
+                first_operation_id=made.record_id,
+            )
+        return made.record_id
+
+    def _check_session(self, session_id: str, owner: str) -> None:
+        if self._records.session(session_id, owner=owner) is None:
             raise NotFoundError(
                 f"session_id {session_id!r}: there is no such session",
                 kind="session",
@@ -158,45 +225,47 @@ class ControlPlane:
                 field="session_id",
             )
 
-    def _find_or_add_sampler(self, body: CreateSamplerBody) -> SamplerEntry:
-        if body.run_id is not None:
-            paired = self._records.paired_sampler(body.run_id)
-            if paired is not None:
-                return paired
-        entry = SamplerEntry(
-            id=make_id(),
-            base_model=self._sampler_model(body),
-            run_id=body.run_id,
-            model_path=body.model_path,
-            max_seq_len=body.max_seq_length,
-            created_s=self._clock.now(),
-        )
-        self._records.add(entry)
-        return entry
+    def _find_or_add_sampler(
+        self, call: Call[Any], body: CreateSamplerBody, owner: str
+    ) -> SamplerEntry:
+        base_model = self._sampler_model(body, owner)
 
-    def _sampler_model(self, body: CreateSamplerBody) -> str:
+        def make(create: CreateRecord | None, sampler_id: str) -> None:
+            entry = SamplerEntry(
+                id=sampler_id,
+                owner=owner,
+                base_model=base_model,
+                run_id=body.run_id,
+                model_path=body.model_path,
+                max_seq_len=body.max_seq_length,
+                created_s=self._clock.now(),
+            )
+            self._records.add(entry, create=create)
+
+        if body.run_id is None:
+            sampler_id = self._once(call, owner, make)
+        else:
+            with self._create_lock:
+                paired = self._records.paired_sampler(body.run_id, owner=owner)
+                sampler_id = make_id() if paired is None else paired.id
+                if paired is None:
+                    make(None, sampler_id)
+        found = self._records.sampler(sampler_id, owner=owner)
+        assert found is not None
+        return found
+
+    def _sampler_model(self, body: CreateSamplerBody, owner: str) -> str:
         if body.run_id is not None:
-            run = self._records.run(body.run_id)
+            run = self._records.run(body.run_id, owner=owner)
             if run is None:
                 message = f"run_id {body.run_id!r}: there is no such run"
                 raise NotFoundError(message, kind="run", name=body.run_id, field="run_id")
             return run.base_model
         if body.model_path is not None:
-            return self._checkpoints.find(body.model_path).base_model
+            return self._checkpoints.find(body.model_path, owner=owner).base_model
         base_model = body.base_model or ""
         self._models.directory(base_model)
         return base_model
-
-    def _to_run(self, record: RunRecord, max_seq_len: int) -> Run:
-        return Run(
-            id=record.id,
-            session_id=record.session_id,
-            base_model=record.base_model,
-            base_url=f"inproc:/runs/{record.id}",
-            name=record.name,
-            max_seq_len=max_seq_len,
-            created_at=datetime.fromtimestamp(record.created_s, UTC),
-        )
 
 
 def body_of(call: Call[Any], body_type: type[BodyT]) -> BodyT:
@@ -229,10 +298,10 @@ def _not_here(name: str, value: object) -> UnsupportedError:
     )
 
 
-def _to_sampler(entry: SamplerEntry) -> SamplerRecord:
-    return SamplerRecord(
-        id=entry.id,
-        base_url=f"inproc:/samplers/{entry.id}",
-        base_model=entry.base_model,
-        created_at=datetime.fromtimestamp(entry.created_s, UTC),
-    )
+def _whole(call: Call[Any], name: str, default: int) -> int:
+    """Return a whole number of the query."""
+    value = call.query.get(name, default)
+    try:
+        return int(value)
+    except ValueError as error:
+        raise UsageError(f"{name} must be a whole number, not {value!r}", field=name) from error

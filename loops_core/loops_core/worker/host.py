@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,23 @@ class OperationQueue:
     async def wait_async(self, operation_id: str, hold_s: float) -> OperationStatus:
         """Do what `wait` does without blocking the event loop or a thread; may be cancelled."""
         return await self._results.wait_async(operation_id, hold_s)
+
+    def wait_any(self, operation_ids: Sequence[str], hold_s: float) -> dict[str, OperationStatus]:
+        """Return those that have ended, by id, once one has; none after `hold_s` seconds.
+
+        An operation that is not known, or whose result has expired, counts as ended: its status
+        says `UnknownRequestError`.
+
+        Raises:
+            ServerShutdownError: the run is closing or has stopped.
+        """
+        return self._results.wait_any(operation_ids, hold_s)
+
+    async def wait_any_async(
+        self, operation_ids: Sequence[str], hold_s: float
+    ) -> dict[str, OperationStatus]:
+        """Do what `wait_any` does without blocking the event loop or a thread."""
+        return await self._results.wait_any_async(operation_ids, hold_s)
 
     def cancel(self, operation_id: str) -> bool:
         """Return whether the operation will never run; one that runs or has ended is left alone.

@@ -191,6 +191,7 @@ class TrainerMachine:
     ) -> NewCheckpoint:
         return NewCheckpoint(
             address=CheckpointAddress(self._run.id, target, name),
+            owner=self._run.owner,
             base_model=self._run.base_model,
             rank=self._trainer.rank,
             ttl_seconds=ttl_seconds,
@@ -207,7 +208,7 @@ class TrainerMachine:
     def _open_path(self, path: str, as_of_s: float | None) -> Path:
         """Return the directory that `path` means: a checkpoint address, or a local directory."""
         if path.startswith("bt://"):
-            record = self._checkpoints.find(path, as_of_s=as_of_s)
+            record = self._checkpoints.find(path, owner=self._run.owner, as_of_s=as_of_s)
             if record.base_model != self._run.base_model:
                 raise UsageError(
                     f"path {path!r} was trained on base model {record.base_model!r}: this run's is "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
 from loops_core.clock import Clock
+from loops_core.errors import NotFoundError
 from loops_core.plugins import Plugins
 from loops_core.protocols import Backend, RunSpec, SamplerSpec, Trainer, TrainerSpec
 from loops_core.worker.engine import SamplerEngine
@@ -17,8 +19,24 @@ from loops_core.worker.records import RunRecord
 class Models:
     """Opens trainers and sampler engines; engines are shared by all runs of a base model."""
 
-    def __init__(self, backend: Backend, plugins: Plugins, clock: Clock) -> None:
-        """Use the backend, and the plugins that resolve names and place runs."""
+    def __init__(
+        self,
+        backend: Backend,
+        plugins: Plugins,
+        clock: Clock,
+        *,
+        served: Mapping[str, str] | None = None,
+    ) -> None:
+        """Use the backend, and the plugins that resolve names and place runs.
+
+        Args:
+            backend: opens trainers and samplers.
+            plugins: resolve names, and place runs.
+            clock: where time comes from.
+            served: the models on offer by name, each with what plugins resolve; None = whatever
+                they resolve.
+        """
+        self._served = served
         self._backend = backend
         self._plugins = plugins
         self._clock = clock
@@ -32,11 +50,27 @@ class Models:
 
     def directory(self, base_model: str) -> Path:
         """Return the model's local directory; raises `NotFoundError`."""
-        return self._plugins.resolve_model(base_model)
+        if self._served is None:
+            return self._plugins.resolve_model(base_model)
+        if base_model not in self._served:
+            raise NotFoundError(
+                f"base_model {base_model!r} is not served here: expected one of "
+                f"{', '.join(self._served)}",
+                kind="model",
+                name=base_model,
+                field="base_model",
+            )
+        return self._plugins.resolve_model(self._served[base_model])
 
     def names(self) -> list[str]:
-        """Return the models that plugins know by name."""
-        return self._plugins.model_names()
+        """Return the models on offer by name."""
+        return self._plugins.model_names() if self._served is None else list(self._served)
+
+    def max_seq_len(self, base_model: str) -> int | None:
+        """Return the most positions of the model's context, where its engine is open."""
+        with self._lock:
+            engine = self._engines.get(base_model)
+        return None if engine is None else engine.describe().max_seq_len
 
     def open_trainer(self, run: RunRecord) -> Trainer:
         """Return a new trainer for the run; raises as `Backend.open_trainer` does."""

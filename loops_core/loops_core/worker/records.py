@@ -1,176 +1,132 @@
-"""The control plane's tables: sessions, runs, samplers, checkpoints; SQLite by default, any URL."""
+"""Typed access to the control plane's tables; SQLite by default, any database by URL."""
 
 from __future__ import annotations
 
-import secrets
-import string
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
 
 import sqlalchemy as sa
 from sqlalchemy.event import listen
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from loops_core.errors import CheckpointError, TransportError, UsageError
 from loops_core.types.checkpoint import CheckpointTarget
-
-_META: Final = sa.MetaData()
-_ID_ALPHABET: Final = string.ascii_lowercase + string.digits
-_ID_LENGTH: Final = 7
-
-SESSIONS: Final = sa.Table(
-    "sessions",
-    _META,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("created_s", sa.Float, nullable=False),
-)
-RUNS: Final = sa.Table(
-    "runs",
-    _META,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("session_id", sa.String, nullable=False),
-    sa.Column("base_model", sa.String, nullable=False),
-    sa.Column("seed", sa.BigInteger, nullable=False),
-    sa.Column("max_seq_len", sa.Integer),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("created_s", sa.Float, nullable=False),
-)
-SAMPLERS: Final = sa.Table(
-    "samplers",
-    _META,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("base_model", sa.String, nullable=False),
-    sa.Column("run_id", sa.String, unique=True),
-    sa.Column("model_path", sa.String),
-    sa.Column("max_seq_len", sa.Integer),
-    sa.Column("created_s", sa.Float, nullable=False),
-)
-CHECKPOINTS: Final = sa.Table(
-    "checkpoints",
-    _META,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("run_id", sa.String, nullable=False, index=True),
-    sa.Column("target", sa.String, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("key", sa.String, nullable=False),
-    sa.Column("base_model", sa.String, nullable=False),
-    sa.Column("rank", sa.Integer, nullable=False),
-    sa.Column("version", sa.Integer),
-    sa.Column("live", sa.Boolean, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("created_s", sa.Float, nullable=False),
-    sa.Column("expires_s", sa.Float),
-    sa.Column("replaced_s", sa.Float),
+from loops_core.worker.record_tables import (
+    CHECKPOINTS,
+    CREATES,
+    FORMAT,
+    FORMATS,
+    LOCAL_OWNER,
+    META,
+    RUNS,
+    SAMPLERS,
+    SESSIONS,
+    CheckpointRecord,
+    CreateRecord,
+    RunRecord,
+    SamplerEntry,
+    SessionRecord,
+    make_id,
 )
 
+__all__ = [
+    "LOCAL_OWNER",
+    "CheckpointRecord",
+    "CreateRecord",
+    "Records",
+    "RunRecord",
+    "SamplerEntry",
+    "SessionRecord",
+    "make_id",
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRecord:
-    """One ServiceClient's life."""
-
-    id: str
-    created_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """One trainer identity; `seed` draws its adapters."""
-
-    id: str
-    session_id: str
-    base_model: str
-    seed: int
-    max_seq_len: int | None
-    name: str
-    created_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerEntry:
-    """One sampler identity: paired with a run, or standalone on a base model or checkpoint."""
-
-    id: str
-    base_model: str
-    run_id: str | None
-    model_path: str | None
-    max_seq_len: int | None
-    created_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointRecord:
-    """One saved checkpoint.
-
-    Attributes:
-        key: where the store keeps its files.
-        version: the policy version that it was published as; None for trainer checkpoints.
-        live: whether the paired sampler swapped to it.
-        expires_s: when it may be deleted; None = never.
-        replaced_s: when its name was saved again; None = the name means this checkpoint.
-    """
-
-    id: str
-    run_id: str
-    target: CheckpointTarget
-    name: str
-    key: str
-    base_model: str
-    rank: int
-    version: int | None
-    live: bool
-    size_bytes: int
-    created_s: float
-    expires_s: float | None = None
-    replaced_s: float | None = None
-
-
-Row = TypeVar("Row", SessionRecord, RunRecord, SamplerEntry, CheckpointRecord)
-
-
-def make_id() -> str:
-    """Return a fresh id of seven letters and digits."""
-    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+Row = TypeVar("Row", SessionRecord, RunRecord, SamplerEntry, CheckpointRecord, CreateRecord)
 
 
 @final
 class Records:
-    """Typed access to the tables; safe from many threads and processes."""
+    """The tables; safe from many threads and processes.
+
+    What has an owner is found under that owner only: to everybody else it does not exist.
+    """
 
     def __init__(self, url: str) -> None:
-        """Open the database at an SQLAlchemy URL and make missing tables."""
+        """Open the database at an SQLAlchemy URL and make missing tables.
+
+        Raises:
+            UsageError: the URL is none, or its driver is not installed.
+            TransportError: the database cannot be reached.
+            CheckpointError: its tables are of another version.
+        """
         options: dict[str, Any] = {}
         if url == "sqlite://":
             options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-        self._engine = sa.create_engine(url, **options)
+        try:
+            self._engine = sa.create_engine(url, pool_pre_ping=True, **options)
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise UsageError(
+                f"records_url is no database that can be opened here: {error}; expected "
+                "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE",
+                field="records_url",
+            ) from error
         if self._engine.dialect.name == "sqlite":
             listen(self._engine, "connect", _tune_sqlite)
-        _META.create_all(self._engine)
+        try:
+            self._prepare()
+        except SQLAlchemyError as error:
+            self._engine.dispose()
+            raise TransportError(f"the records' database does not answer: {error}") from error
 
     @classmethod
-    def open(cls, directory: Path | None) -> Records:
-        """Open `control.db` in the directory, or in memory."""
+    def open(cls, directory: Path | None, *, url: str | None = None) -> Records:
+        """Open the database at `url`, else `control.db` in the directory, else one in memory."""
+        if url is not None:
+            return cls(url)
         return cls("sqlite://" if directory is None else f"sqlite:///{directory / 'control.db'}")
 
-    def add(self, row: SessionRecord | RunRecord | SamplerEntry) -> None:
-        """Insert one row."""
+    def add(
+        self, row: SessionRecord | RunRecord | SamplerEntry, *, create: CreateRecord | None = None
+    ) -> None:
+        """Insert one row and, in the same commit, the create that made it."""
         with self._engine.begin() as connection:
             connection.execute(sa.insert(_table(type(row))).values(**asdict(row)))
+            if create is not None:
+                connection.execute(sa.insert(CREATES).values(**asdict(create)))
 
-    def session(self, session_id: str) -> SessionRecord | None:
-        """Return a session."""
-        return self._one(SessionRecord, SESSIONS.c.id == session_id)
+    def created(self, owner: str, key: str) -> CreateRecord | None:
+        """Return what this idempotency key has made."""
+        return self._one(CreateRecord, sa.and_(CREATES.c.owner == owner, CREATES.c.key == key))
 
-    def run(self, run_id: str) -> RunRecord | None:
-        """Return a run."""
-        return self._one(RunRecord, RUNS.c.id == run_id)
+    def session(self, session_id: str, *, owner: str) -> SessionRecord | None:
+        """Return a session of the owner's."""
+        return self._owned(SessionRecord, owner, SESSIONS.c.id == session_id)
 
-    def sampler(self, sampler_id: str) -> SamplerEntry | None:
-        """Return a sampler."""
-        return self._one(SamplerEntry, SAMPLERS.c.id == sampler_id)
+    def run(self, run_id: str, *, owner: str) -> RunRecord | None:
+        """Return a run of the owner's."""
+        return self._owned(RunRecord, owner, RUNS.c.id == run_id)
 
-    def paired_sampler(self, run_id: str) -> SamplerEntry | None:
-        """Return the sampler that is paired with a run."""
-        return self._one(SamplerEntry, SAMPLERS.c.run_id == run_id)
+    def runs(self, *, owner: str) -> list[RunRecord]:
+        """Return the owner's runs, newest first."""
+        return self._all(RunRecord, RUNS.c.owner == owner)
+
+    def end_run(self, run_id: str, *, now_s: float) -> None:
+        """Write down that a run was deactivated."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(RUNS).where(RUNS.c.id == run_id).values(ended_s=now_s))
+
+    def sampler(self, sampler_id: str, *, owner: str) -> SamplerEntry | None:
+        """Return a sampler of the owner's."""
+        return self._owned(SamplerEntry, owner, SAMPLERS.c.id == sampler_id)
+
+    def samplers(self, *, owner: str) -> list[SamplerEntry]:
+        """Return the owner's samplers, newest first."""
+        return self._all(SamplerEntry, SAMPLERS.c.owner == owner)
+
+    def paired_sampler(self, run_id: str, *, owner: str) -> SamplerEntry | None:
+        """Return the sampler that is paired with a run of the owner's."""
+        return self._owned(SamplerEntry, owner, SAMPLERS.c.run_id == run_id)
 
     def add_checkpoint(self, row: CheckpointRecord) -> None:
         """Insert a checkpoint and let its name mean it, at once."""
@@ -185,14 +141,20 @@ class Records:
             connection.execute(replace)
             connection.execute(sa.insert(CHECKPOINTS).values(**asdict(row)))
 
-    def checkpoint(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a checkpoint by its id."""
-        return self._one(CheckpointRecord, CHECKPOINTS.c.id == checkpoint_id)
+    def checkpoint(self, checkpoint_id: str, *, owner: str) -> CheckpointRecord | None:
+        """Return a checkpoint of the owner's by its id."""
+        return self._owned(CheckpointRecord, owner, CHECKPOINTS.c.id == checkpoint_id)
 
     def named_checkpoint(
-        self, run_id: str, target: CheckpointTarget, name: str, *, as_of_s: float | None = None
+        self,
+        run_id: str,
+        target: CheckpointTarget,
+        name: str,
+        *,
+        owner: str,
+        as_of_s: float | None = None,
     ) -> CheckpointRecord | None:
-        """Return what a name means, or meant at `as_of_s`."""
+        """Return what a name of the owner's means, or meant at `as_of_s`."""
         where = sa.and_(
             CHECKPOINTS.c.run_id == run_id,
             CHECKPOINTS.c.target == target,
@@ -200,7 +162,7 @@ class Records:
         )
         if as_of_s is not None:
             where = sa.and_(where, CHECKPOINTS.c.created_s <= as_of_s)
-        return self._one(CheckpointRecord, where)
+        return self._owned(CheckpointRecord, owner, where)
 
     def live_checkpoint(self, run_id: str) -> CheckpointRecord | None:
         """Return the weights that the run's paired sampler swapped to last."""
@@ -209,10 +171,10 @@ class Records:
         )
 
     def checkpoints(
-        self, *, run_id: str | None = None, base_model: str | None = None
+        self, *, owner: str, run_id: str | None = None, base_model: str | None = None
     ) -> list[CheckpointRecord]:
-        """Return the checkpoints that names mean, of a run or a base model, newest first."""
-        where: list[sa.ColumnElement[bool]] = [CHECKPOINTS.c.replaced_s.is_(None)]
+        """Return the owner's checkpoints that names mean, of a run or a model, newest first."""
+        where = [CHECKPOINTS.c.owner == owner, CHECKPOINTS.c.replaced_s.is_(None)]
         if run_id is not None:
             where.append(CHECKPOINTS.c.run_id == run_id)
         if base_model is not None:
@@ -237,13 +199,32 @@ class Records:
         """Close all connections."""
         self._engine.dispose()
 
+    def _prepare(self) -> None:
+        """Make missing tables; refuse those of another version."""
+        META.create_all(self._engine)
+        with self._engine.begin() as connection:
+            found = connection.execute(sa.select(FORMATS.c.format)).scalars().all()
+            if not found:
+                connection.execute(sa.insert(FORMATS).values(format=FORMAT))
+        if found not in ([], [FORMAT]):
+            self._engine.dispose()
+            raise CheckpointError(
+                f"the records are of format {found[0]}: expected {FORMAT}; open them with the "
+                "version of Loops that wrote them"
+            )
+
+    def _owned(self, row_type: type[Row], owner: str, where: sa.ColumnElement[bool]) -> Row | None:
+        return self._one(row_type, sa.and_(_table(row_type).c.owner == owner, where))
+
     def _one(self, row_type: type[Row], where: sa.ColumnElement[bool]) -> Row | None:
         found = self._all(row_type, where)
         return found[0] if found else None
 
     def _all(self, row_type: type[Row], where: sa.ColumnElement[bool]) -> list[Row]:
         table = _table(row_type)
-        newest: list[sa.ColumnElement[Any]] = [table.c.created_s.desc()]
+        newest: list[sa.ColumnElement[Any]] = []
+        if "created_s" in table.c:
+            newest.append(table.c.created_s.desc())
         if "replaced_s" in table.c:
             newest.append(sa.case((table.c.replaced_s.is_(None), 0), else_=1))
         query = sa.select(table).where(where).order_by(*newest)
@@ -261,6 +242,7 @@ def _table(row_type: type[object]) -> sa.Table:
         RunRecord: RUNS,
         SamplerEntry: SAMPLERS,
         CheckpointRecord: CHECKPOINTS,
+        CreateRecord: CREATES,
     }
     return tables[row_type]
 

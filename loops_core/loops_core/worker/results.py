@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Final, final
+from typing import Any, Final, final
 
 from loops_core.clock import Clock
 from loops_core.errors import (
@@ -27,6 +27,35 @@ _MAX_MESSAGE: Final = 2_000
 
 Notify = Callable[[Outcome | None], None]
 """Called once, from any thread: with the outcome, or with None when the run is closing."""
+
+
+@final
+class _Collector:
+    """Gathers the endings of many operations for one waiter; heard of from any thread."""
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._outcomes: dict[str, Outcome | None] = {}
+
+    def notify_for(self, operation_id: str) -> Notify:
+        """Return what hears of one operation's end."""
+
+        def notify(outcome: Outcome | None) -> None:
+            with self._lock:
+                self._outcomes[operation_id] = outcome
+            self._wake()
+
+        return notify
+
+    def take(self, shutdown: Callable[[str], LoopsError]) -> dict[str, Outcome]:
+        """Return what was heard; raises what `shutdown` makes where nothing but a closing was."""
+        with self._lock:
+            heard = dict(self._outcomes)
+        ended = {key: outcome for key, outcome in heard.items() if outcome is not None}
+        if heard and not ended:
+            raise shutdown(next(iter(heard)))
+        return ended
 
 
 @final
@@ -92,6 +121,46 @@ class Results:
         finally:
             self._remove(operation_id, notify)
 
+    def wait_any(self, operation_ids: Sequence[str], hold_s: float) -> dict[str, OperationStatus]:
+        """Return those of the operations that have ended, by id; waits until one has.
+
+        An operation that is not known, or whose result has expired, counts as ended: its status
+        says `UnknownRequestError`. Nothing has ended at the end of the hold: an empty dict.
+
+        Raises:
+            ServerShutdownError: the run is closing.
+        """
+        news = threading.Event()
+        collector = _Collector(news.set)
+        with self._collecting(operation_ids, collector):
+            found = {key: self._log.find(key).result() for key in operation_ids}
+            if not (ended := self._ended(found)) and hold_s > 0:
+                news.wait(hold_s)
+            return ended or self._ended(collector.take(self._shutdown))
+
+    async def wait_any_async(
+        self, operation_ids: Sequence[str], hold_s: float
+    ) -> dict[str, OperationStatus]:
+        """Do what `wait_any` does without blocking the event loop; may be cancelled."""
+        loop = asyncio.get_running_loop()
+        news: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if not news.done():
+                news.set_result(None)
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
+
+        collector = _Collector(wake)
+        with self._collecting(operation_ids, collector):
+            finds = [asyncio.wrap_future(self._log.find(key)) for key in operation_ids]
+            found = dict(zip(operation_ids, await asyncio.gather(*finds), strict=True))
+            if not (ended := self._ended(found)) and hold_s > 0:
+                await self._hold(news, hold_s)
+            return ended or self._ended(collector.take(self._shutdown))
+
     def settle(self, outcome: Outcome) -> None:
         """Wake those who wait for the entry; it is in the log by now."""
         with self._lock:
@@ -109,12 +178,38 @@ class Results:
         for notify in (notify for who in concerned for notify in who):
             notify(None)
 
-    async def _hold(self, news: asyncio.Future[Outcome | None], hold_s: float) -> None:
+    async def _hold(self, news: asyncio.Future[Any], hold_s: float) -> None:
         timer = asyncio.ensure_future(self._clock.sleep_async(hold_s))
         try:
             await asyncio.wait({news, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
+
+    @contextlib.contextmanager
+    def _collecting(self, operation_ids: Sequence[str], collector: _Collector) -> Generator[None]:
+        """Let the collector hear of all these operations while the block runs."""
+        heard = {key: collector.notify_for(key) for key in operation_ids}
+        try:
+            for key, notify in heard.items():
+                self._add(key, notify)
+            yield
+        finally:
+            for key, notify in heard.items():
+                self._remove(key, notify)
+
+    def _ended(self, found: Mapping[str, Outcome | None]) -> dict[str, OperationStatus]:
+        """Return the statuses of those that have ended, or that nobody knows."""
+        statuses: dict[str, OperationStatus] = {}
+        for operation_id, outcome in found.items():
+            try:
+                status = self._to_status(operation_id, outcome)
+            except UnknownRequestError as error:
+                status = OperationStatus(
+                    status="error", error=error.message, error_body=error_to_body(error)
+                )
+            if status.status != "pending":
+                statuses[operation_id] = status
+        return statuses
 
     def _add(self, operation_id: str, notify: Notify) -> None:
         with self._lock:

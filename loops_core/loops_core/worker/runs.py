@@ -14,7 +14,7 @@ from loops_core.worker.checkpoints import Checkpoints
 from loops_core.worker.host import OperationQueue
 from loops_core.worker.machine import TrainerMachine
 from loops_core.worker.models import Models
-from loops_core.worker.records import CheckpointRecord, Records, RunRecord
+from loops_core.worker.records import CheckpointRecord, CreateRecord, Records, RunRecord
 from loops_core.worker.sampling import LiveWeights, SamplingDesk
 
 
@@ -76,29 +76,45 @@ class Runs:
         self._open: dict[str, OpenRun] = {}
         self._closed = False
 
-    def start(self, record: RunRecord) -> OpenRun:
+    def start(self, record: RunRecord, *, create: CreateRecord | None = None) -> OpenRun:
         """Open a run that is new; its record is kept once its trainer stands."""
         with self._lock:
             run = self._open_run(record)
-            self._records.add(record)
+            self._records.add(record, create=create)
             return run
 
-    def get(self, run_id: str) -> OpenRun:
+    def peek(self, run_id: str, *, owner: str) -> OpenRun | None:
+        """Return a run of the owner's if it is open; waits for nothing."""
+        run = self._open.get(run_id)
+        return run if run is not None and run.record.owner == owner else None
+
+    def get(self, run_id: str, *, owner: str) -> OpenRun:
         """Return a run; one of an earlier process is opened from its snapshot and log.
 
         Raises:
-            NotFoundError: there is no such run.
+            NotFoundError: the owner has no such run, or it was deactivated.
         """
+        run = self.peek(run_id, owner=owner)
+        if run is not None:
+            return run
         with self._lock:
-            run = self._open.get(run_id)
+            run = self.peek(run_id, owner=owner)
             if run is not None:
                 return run
-            record = self._records.run(run_id)
-            if record is None:
+            record = self._records.run(run_id, owner=owner)
+            if record is None or record.ended_s is not None:
                 raise NotFoundError(
-                    f"run_id {run_id!r}: there is no such run", kind="run", name=run_id
+                    f"run_id {run_id!r}: there is no such active run", kind="run", name=run_id
                 )
             return self._open_run(record)
+
+    def deactivate(self, record: RunRecord) -> None:
+        """End a run for good; its checkpoints stay. What runs is finished, what waits is not."""
+        with self._lock:
+            self._records.end_run(record.id, now_s=self._clock.now())
+            run = self._open.pop(record.id, None)
+        if run is not None:
+            run.queue.close()
 
     def close(self) -> None:
         """Close all runs; queued operations of durable logs wait for the next start."""

@@ -75,15 +75,15 @@ class SamplingDesk:
         self._live = live
         self._engine_of = engine_of
 
-    def sample(self, body: SampleBody, pin: SamplerPin) -> Future[Answer]:
+    def sample(self, body: SampleBody, pin: SamplerPin, *, owner: str) -> Future[Answer]:
         """Queue a request; the future brings the outcome and the weights that made it.
 
         Raises:
             UsageError: the body asks for what the model cannot do; the field is named.
-            NotFoundError: the pin names a run, sampler or checkpoint that does not exist.
+            NotFoundError: the pin names a run, sampler or checkpoint that the owner has not.
             BusyError: too many requests are waiting.
         """
-        target = self._target(pin)
+        target = self._target(pin, owner)
         engine = self._engine_of(target.base_model)
         check_sample(body, engine.describe())
         seed = secrets.randbits(_SEED_BITS) if body.seed is None else body.seed
@@ -105,37 +105,49 @@ class SamplingDesk:
         path = self._checkpoints.open_local(record)
         return Weights(adapter_id=record.key, path=path, version=record.version)
 
-    def base_model(self, pin: SamplerPin) -> str:
+    def base_model(self, pin: SamplerPin, *, owner: str) -> str:
         """Return the base model that a pin leads to; raises as `sample` does."""
-        return self._target(pin).base_model
+        return self._target(pin, owner).base_model
 
-    def _target(self, pin: SamplerPin) -> Target:
+    def paired_run(self, pin: SamplerPin, *, owner: str) -> str | None:
+        """Return the run whose live weights the pin follows, if it follows any."""
+        if pin.run_id is not None or pin.sampler_id is None:
+            return pin.run_id
+        return self._sampler(pin.sampler_id, owner).run_id
+
+    def _target(self, pin: SamplerPin, owner: str) -> Target:
         if pin.checkpoint_path is not None:
-            record = self._checkpoints.find(pin.checkpoint_path)
+            record = self._checkpoints.find(pin.checkpoint_path, owner=owner)
             return Target(base_model=record.base_model, choose=self._pinned(record, pin))
         if pin.run_id is not None:
-            return Target(base_model=self._run_model(pin.run_id), choose=self._floor(pin))
+            return Target(base_model=self._run_model(pin.run_id, owner), choose=self._floor(pin))
         if pin.sampler_id is None:
             raise UsageError("a sample needs a run, a sampler or a checkpoint to come from")
-        return self._standalone(pin.sampler_id)
+        return self._standalone(self._sampler(pin.sampler_id, owner), pin)
 
-    def _run_model(self, run_id: str) -> str:
-        run = self._records.run(run_id)
-        if run is None:
-            raise NotFoundError(f"run_id {run_id!r}: there is no such run", kind="run", name=run_id)
+    def _run_model(self, run_id: str, owner: str) -> str:
+        run = self._records.run(run_id, owner=owner)
+        if run is None or run.ended_s is not None:
+            raise NotFoundError(
+                f"run_id {run_id!r}: there is no such active run", kind="run", name=run_id
+            )
         return run.base_model
 
-    def _standalone(self, sampler_id: str) -> Target:
-        sampler: SamplerEntry | None = self._records.sampler(sampler_id)
+    def _sampler(self, sampler_id: str, owner: str) -> SamplerEntry:
+        sampler = self._records.sampler(sampler_id, owner=owner)
         if sampler is None:
             message = f"sampler_id {sampler_id!r}: there is no such sampler"
             raise NotFoundError(message, kind="sampler", name=sampler_id)
+        return sampler
+
+    def _standalone(self, sampler: SamplerEntry, pin: SamplerPin) -> Target:
         if sampler.model_path is not None:
-            record = self._checkpoints.find(sampler.model_path)
+            record = self._checkpoints.find(sampler.model_path, owner=sampler.owner)
             return Target(base_model=record.base_model, choose=self._pinned(record, SamplerPin()))
         if sampler.run_id is not None:
-            pin = SamplerPin(run_id=sampler.run_id)
-            return Target(base_model=sampler.base_model, choose=self._floor(pin))
+            self._run_model(sampler.run_id, sampler.owner)
+            paired = SamplerPin(run_id=sampler.run_id, min_policy_version=pin.min_policy_version)
+            return Target(base_model=sampler.base_model, choose=self._floor(paired))
         return Target(base_model=sampler.base_model, choose=Weights)
 
     def _floor(self, pin: SamplerPin) -> Choose:

@@ -12,7 +12,7 @@ from loops_core.errors import NotFoundError, UsageError
 from loops_core.types.checkpoint import CheckpointAddress, CheckpointTarget
 from loops_core.worker.checkpoints import RETENTION_S, Checkpoints, NewCheckpoint
 from loops_core.worker.local_store import LocalStore
-from loops_core.worker.records import CheckpointRecord, Records
+from loops_core.worker.records import LOCAL_OWNER, CheckpointRecord, Records
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Room:
         return self.checkpoints.save(new, _writes(text))
 
     def text(self, path: str, *, as_of_s: float | None = None) -> str:
-        record = self.checkpoints.find(path, as_of_s=as_of_s)
+        record = self.checkpoints.find(path, owner=LOCAL_OWNER, as_of_s=as_of_s)
         return (self.checkpoints.open_local(record) / "part" / "weights").read_text()
 
 
@@ -99,7 +99,7 @@ def test_a_name_saved_again_means_the_newest(room: Room) -> None:
     room.save("a", "two")
     assert room.text(PATH) == "two"
     assert room.text(PATH, as_of_s=first.created_s) == "one"
-    assert len(room.checkpoints.listing(run_id="r1")) == 1
+    assert len(room.checkpoints.listing(owner=LOCAL_OWNER, run_id="r1")) == 1
 
 
 def test_a_save_that_fails_leaves_the_earlier_one(room: Room) -> None:
@@ -122,7 +122,7 @@ def test_a_save_that_fails_leaves_the_earlier_one(room: Room) -> None:
 def test_a_name_with_other_characters_is_refused(room: Room, name: str) -> None:
     with pytest.raises(UsageError, match="name"):
         room.save(name, "x")
-    assert room.checkpoints.listing(run_id="r1") == []
+    assert room.checkpoints.listing(owner=LOCAL_OWNER, run_id="r1") == []
 
 
 def test_one_name_may_stand_for_a_trainer_and_a_sampler_checkpoint(room: Room) -> None:
@@ -136,8 +136,8 @@ def test_after_its_ttl_a_checkpoint_is_not_found_and_then_removed(room: Room) ->
     record = room.save("a", "one", ttl_seconds=60)
     room.clock.time_s += 61
     with pytest.raises(NotFoundError, match="ttl_seconds"):
-        room.checkpoints.find(PATH)
-    assert room.checkpoints.listing(run_id="r1") == []
+        room.checkpoints.find(PATH, owner=LOCAL_OWNER)
+    assert room.checkpoints.listing(owner=LOCAL_OWNER, run_id="r1") == []
     room.checkpoints.remove_expired()
     assert not (room.root / record.key).exists()
 
@@ -171,18 +171,20 @@ def test_files_are_listed_in_pages(room: Room) -> None:
         address=CheckpointAddress("r1", CheckpointTarget.TRAINER, "a"), base_model="m", rank=2
     )
     record = room.checkpoints.save(new, fill)
-    page = room.checkpoints.files(record.id, page_size=2, page_token=0)
-    rest = room.checkpoints.files(record.id, page_size=2, page_token=page.next_page_token or 0)
+    page = room.checkpoints.files(record.id, owner=LOCAL_OWNER, page_size=2, page_token=0)
+    rest = room.checkpoints.files(
+        record.id, owner=LOCAL_OWNER, page_size=2, page_token=page.next_page_token or 0
+    )
     names = [file.relative_file_name for file in (*page.presigned_urls, *rest.presigned_urls)]
     assert names == ["a", "b", "c"]
     assert (page.total_count, rest.next_page_token) == (3, None)
     with pytest.raises(UsageError, match="page_size"):
-        room.checkpoints.files(record.id, page_size=0, page_token=0)
+        room.checkpoints.files(record.id, owner=LOCAL_OWNER, page_size=0, page_token=0)
     with pytest.raises(NotFoundError, match="checkpoint_id"):
-        room.checkpoints.files("nothing", page_size=1, page_token=0)
+        room.checkpoints.files("nothing", owner=LOCAL_OWNER, page_size=1, page_token=0)
 
 
 @pytest.mark.parametrize("path", ["bt://loops:r1/weights/..", "bt://loops:r1/x/a", "r1/weights/a"])
 def test_a_path_that_is_no_address_is_refused(room: Room, path: str) -> None:
     with pytest.raises(UsageError, match="expected"):
-        room.checkpoints.find(path)
+        room.checkpoints.find(path, owner=LOCAL_OWNER)

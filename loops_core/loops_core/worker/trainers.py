@@ -1,0 +1,168 @@
+"""The trainers' desk: submits, polls and questions to the trainer of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from loops_core.clock import Clock
+from loops_core.errors import UsageError
+from loops_core.types import routes
+from loops_core.types.base import WireModel
+from loops_core.types.deployment import Empty, PolicyVersion
+from loops_core.types.operation import (
+    OPERATIONS,
+    Accepted,
+    CancelReply,
+    ForwardBody,
+    LoadStateBody,
+    OperationBody,
+    OperationKind,
+    OperationStatus,
+    PollBody,
+    PollReply,
+)
+from loops_core.types.routes import BatchPart, Call
+from loops_core.worker.control import body_of
+from loops_core.worker.parts import PartsDesk
+from loops_core.worker.queue_settings import QueueSettings
+from loops_core.worker.runs import OpenRun, Runs
+from loops_core.worker.validation import check_operation
+
+Handler = Callable[[Call[Any], str], WireModel]
+
+
+@final
+class TrainerDesk:
+    """Answers the calls of trainers, on a thread or on an event loop."""
+
+    def __init__(self, runs: Runs, clock: Clock, *, local_paths: bool) -> None:
+        """Answer for the runs that are open, or that can be opened.
+
+        Args:
+            runs: where the trainers are.
+            clock: where time comes from.
+            local_paths: whether a load may read a directory of this machine.
+        """
+        self._runs = runs
+        self._local_paths = local_paths
+        self._parts = PartsDesk(clock, max_bytes=QueueSettings().max_queued_bytes)
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return what answers each call on a thread."""
+        return {
+            **{route.name: self._submit for route in routes.SUBMIT.values()},
+            routes.RETRIEVE.name: self._retrieve,
+            routes.POLL.name: self._poll,
+            routes.CANCEL.name: self._cancel,
+            routes.HEALTH.name: self._health,
+            routes.POLICY_VERSION.name: self._policy_version,
+        }
+
+    async def answer_async(self, call: Call[Any], owner: str) -> WireModel | None:
+        """Answer a call whose run is open, without blocking; None = a thread has to."""
+        match call.route.name:
+            case routes.RETRIEVE.name:
+                queue = self._run_of(call, owner).queue
+                return await queue.wait_async(call.path_args["operation_id"], hold_s=call.hold_s)
+            case routes.POLL.name:
+                queue = self._run_of(call, owner).queue
+                asked = body_of(call, PollBody).operation_ids
+                return PollReply(operations=await queue.wait_any_async(asked, hold_s=call.hold_s))
+            case routes.HEALTH.name:
+                return self._health(call, owner)
+            case routes.POLICY_VERSION.name:
+                return self._policy_version(call, owner)
+            case _:
+                return None
+
+    def _run_of(self, call: Call[Any], owner: str) -> OpenRun:
+        if call.run_id is None:
+            raise UsageError(f"{call.route.name} needs a run_id", field="run_id")
+        return self._runs.get(call.run_id, owner=owner)
+
+    def _submit(self, call: Call[Any], owner: str) -> Accepted:
+        run = self._run_of(call, owner)
+        kind = OperationKind(call.route.name)
+        body = self._checked(call, run)
+        if call.part is None:
+            return _accept(run, kind, body, call.idempotency_key)
+        key, part = _key_of(call), call.part
+        return self._submit_part(run, kind, body, key, part)
+
+    def _submit_part(
+        self, run: OpenRun, kind: OperationKind, body: OperationBody, key: str, part: BatchPart
+    ) -> Accepted:
+        if not isinstance(body, ForwardBody):
+            raise UsageError(f"{kind} has no data that could come in parts", field="part")
+        missing = self._parts.add(run.record.id, key, part, body)
+        if missing:
+            return Accepted(operation_id=key, missing_parts=missing)
+        accepted = _accept(run, kind, self._parts.join(run.record.id, key), key)
+        self._parts.discard(run.record.id, key)
+        return accepted
+
+    def _checked(self, call: Call[Any], run: OpenRun) -> OperationBody:
+        """Return the call's body, which the run's trainer can execute."""
+        kind = OperationKind(call.route.name)
+        body = body_of(call, OPERATIONS[kind].body_type)
+        if body.run_id not in (None, run.record.id):
+            raise UsageError(
+                f"run_id {body.run_id!r} in the body is not the trainer's run {run.record.id!r}",
+                field="run_id",
+            )
+        if isinstance(body, LoadStateBody) and not self._local_paths:
+            _refuse_local(body.path)
+        check_operation(body, run.description)
+        return body
+
+    def _retrieve(self, call: Call[Any], owner: str) -> OperationStatus:
+        queue = self._run_of(call, owner).queue
+        return queue.wait(call.path_args["operation_id"], hold_s=call.hold_s)
+
+    def _poll(self, call: Call[Any], owner: str) -> PollReply:
+        queue = self._run_of(call, owner).queue
+        body = body_of(call, PollBody)
+        return PollReply(operations=queue.wait_any(body.operation_ids, hold_s=call.hold_s))
+
+    def _cancel(self, call: Call[Any], owner: str) -> CancelReply:
+        queue = self._run_of(call, owner).queue
+        return CancelReply(cancelled=queue.cancel(call.path_args["operation_id"]))
+
+    def _health(self, call: Call[Any], owner: str) -> Empty:
+        if call.run_id is None:
+            return Empty()
+        run = self._run_of(call, owner)
+        run.queue.check_running()
+        asked = call.query.get("base_model", run.record.base_model)
+        if asked != run.record.base_model:
+            raise UsageError(
+                f"base_model {asked!r} is not this trainer's: it has {run.record.base_model!r}",
+                field="base_model",
+            )
+        return Empty()
+
+    def _policy_version(self, call: Call[Any], owner: str) -> PolicyVersion:
+        return PolicyVersion(policy_version=self._run_of(call, owner).machine.policy_version)
+
+
+def _accept(run: OpenRun, kind: OperationKind, body: OperationBody, key: str | None) -> Accepted:
+    return Accepted(operation_id=run.queue.submit(kind, body, idempotency_key=key))
+
+
+def _key_of(call: Call[Any]) -> str:
+    if call.idempotency_key is None:
+        raise UsageError(
+            "a batch in parts needs an idempotency_key, the same for all of them",
+            field="idempotency_key",
+        )
+    return call.idempotency_key
+
+
+def _refuse_local(path: str) -> None:
+    if not path.startswith("bt://"):
+        raise UsageError(
+            f"path {path!r} is not a checkpoint address: this service reads no directories of its "
+            "machine; expected bt://loops:<run_id>/weights/<name>",
+            field="path",
+        )
