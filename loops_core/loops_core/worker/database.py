@@ -27,7 +27,6 @@ _DURABLE: Final = (
     "fullfsync=ON",  # macOS: fsync alone leaves the bytes in the drive's cache
     "journal_size_limit=67108864",  # a write-ahead log that grew larger is cut back
 )
-_THROW_AWAY: Final = ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-65536")
 
 
 @final
@@ -42,8 +41,8 @@ class Database:
     second run on top of a first one that did reach the disk changes nothing.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        """Open the file at `path`, made if missing, or a database that goes when it is closed."""
+    def __init__(self, path: Path) -> None:
+        """Open the file at `path`, made if missing."""
         self._engine = _make_engine(path)
         self._changed = threading.Condition()
         self._waiting: deque[_Job[Any]] = deque()
@@ -161,14 +160,11 @@ def _to_loops_error(error: Exception) -> LoopsError:
     return failure
 
 
-def _make_engine(path: Path | None) -> sa.Engine:
+def _make_engine(path: Path) -> sa.Engine:
     def connect() -> sqlite3.Connection:
-        # Without a name SQLite makes a file of its own, gone with the connection, and writes to it
-        # only what its cache cannot hold: results of an hour may be more than memory has room for.
-        name = "" if path is None else str(path)
-        connection = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
-            for pragma in _THROW_AWAY if path is None else _DURABLE:
+            for pragma in _DURABLE:
                 connection.execute(f"PRAGMA {pragma}").close()
         except BaseException:
             connection.close()  # the file is no database, or damaged

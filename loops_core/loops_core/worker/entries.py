@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from loops_core.errors import OperationCancelledError, error_to_body
 from loops_core.types.operation import ErrorBody, OperationBody, OperationKind
 from loops_core.worker.lifecycle import EntryState
 
@@ -79,6 +80,20 @@ class Cancelled:
     outcome: Outcome
     was_queued: bool
     num_bytes: int
+
+
+def make_cancelled(operation_id: str, *, finished_s: float) -> Outcome:
+    """Return what an entry ends with that is cancelled while it waits."""
+    error = OperationCancelledError(
+        "the operation was cancelled before it ran", operation_id=operation_id
+    )
+    return Outcome(
+        operation_id=operation_id,
+        kind="",
+        state=EntryState.CANCELLED,
+        error=error_to_body(error),
+        finished_s=finished_s,
+    )
 
 
 def body_digest(kind: OperationKind, body: bytes) -> bytes:

@@ -20,11 +20,14 @@ from loops_core.worker.admission import Room
 from loops_core.worker.entries import Appended
 from loops_core.worker.lifecycle import EntryState
 from loops_core.worker.log import OperationLog
+from loops_core.worker.log_durable import DurableLog
+from loops_core.worker.log_memory import MemoryLog
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.results import Results
 from loops_core.worker.run_lock import RunLock
 from loops_core.worker.sequencer import Machine, Sequencer
 from loops_core.worker.snapshots import Snapshots
+from loops_core.worker.waits import settled
 
 _LOG_FILE: Final = "log.sqlite"
 _SNAPSHOTS_FOLDER: Final = "snapshots"
@@ -96,8 +99,7 @@ class OperationQueue:
             if directory is not None:
                 disk.make_folder(directory)
                 resources.callback(RunLock.acquire(directory).release)
-            path = None if directory is None else directory / _LOG_FILE
-            log = OperationLog.open(path, clock=clock)
+            log, snapshots = _open_log(directory, clock)
             resources.callback(log.close)
             room = Room(
                 max_entries=settings.max_queued, max_bytes=settings.max_queued_bytes, clock=clock
@@ -108,9 +110,7 @@ class OperationQueue:
                 log,
                 results=results,
                 room=room,
-                snapshots=None
-                if directory is None
-                else Snapshots(directory / _SNAPSHOTS_FOLDER, log),
+                snapshots=snapshots,
                 settings=settings,
                 clock=clock,
             )
@@ -139,28 +139,35 @@ class OperationQueue:
         operation_id = uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)
         packed = self._pack(kind, body)
         if not self._room.reserve(len(packed), wait_s=0):
-            known = self._log.recall(kind, packed, operation_id)
+            known = self._log.recall(kind, packed, operation_id).result()
             if known is not None:  # a repeat needs no room
                 return _accept(operation_id, known)
-            self._wait_for_room(len(packed))
-        try:
-            appended = self._log.append(kind, packed, operation_id)
-        except BaseException:
-            self._room.release(len(packed))
-            raise
-
+            if not self._room.reserve(len(packed), wait_s=self._settings.submit_wait_s):
+                raise self._busy(len(packed))
+        appended = self._append(kind, packed, operation_id)
         counted = threading.Event()
-
-        def count(future: Future[Appended]) -> None:  # runs also where the caller was interrupted
-            if future.exception() is None and future.result().is_new:
-                self._sequencer.wake()
-            else:
-                self._room.release(len(packed))
-            counted.set()
-
-        appended.add_done_callback(count)
+        appended.add_done_callback(lambda _: counted.set())
         counted.wait()
         return _accept(operation_id, appended.result())
+
+    async def submit_async(
+        self, kind: OperationKind, body: OperationBody, *, idempotency_key: str | None = None
+    ) -> str:
+        """Do what `submit` does without blocking the event loop or a thread while it waits.
+
+        May be cancelled: the entry may then be in the log or not, as after a `TransportError`.
+        """
+        operation_id = uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)
+        packed = self._pack(kind, body)
+        if not self._room.reserve(len(packed), wait_s=0):
+            known = await settled(self._log.recall(kind, packed, operation_id))
+            if known is not None:
+                return _accept(operation_id, known)
+            wait_s = self._settings.submit_wait_s
+            if not await self._room.reserve_async(len(packed), wait_s=wait_s):
+                raise self._busy(len(packed))
+        appended = self._append(kind, packed, operation_id)
+        return _accept(operation_id, await settled(appended))
 
     def wait(self, operation_id: str, hold_s: float) -> OperationStatus:
         """Return the operation's result or error, or `pending` after at most `hold_s` seconds.
@@ -250,16 +257,44 @@ class OperationQueue:
             )
         return packed
 
-    def _wait_for_room(self, num_bytes: int) -> None:
-        wait_s = self._settings.submit_wait_s
-        if not self._room.reserve(num_bytes, wait_s=wait_s):
-            num_queued, queued_bytes = self._room.load()
-            raise BusyError(
-                f"{num_queued} operations with {queued_bytes} bytes wait, and after {wait_s:g} s "
-                f"there was still no room for one more of {num_bytes} bytes; repeat the call later "
-                "with the same idempotency key",
-                retry_after_s=self._settings.retry_after_s,
-            )
+    def _append(self, kind: OperationKind, packed: bytes, operation_id: str) -> Future[Appended]:
+        """Return the future of an append whose room is taken; callbacks find it counted."""
+        try:
+            appended = self._log.append(kind, packed, operation_id)
+        except BaseException:
+            self._room.release(len(packed))
+            raise
+
+        def count(future: Future[Appended]) -> None:  # runs also where the caller was interrupted
+            failed = future.cancelled() or future.exception() is not None
+            if not failed and future.result().is_new:
+                self._sequencer.wake()
+            else:
+                self._room.release(len(packed))
+
+        appended.add_done_callback(count)
+        return appended
+
+    def _busy(self, num_bytes: int) -> BusyError:
+        num_queued, queued_bytes = self._room.load()
+        return BusyError(
+            f"{num_queued} operations with {queued_bytes} bytes wait, and after "
+            f"{self._settings.submit_wait_s:g} s there was still no room for one more of "
+            f"{num_bytes} bytes; repeat the call later with the same idempotency key",
+            retry_after_s=self._settings.retry_after_s,
+        )
+
+
+def _open_log(directory: Path | None, clock: Clock) -> tuple[OperationLog, Snapshots | None]:
+    """Return the log of the run in `directory` and its snapshots; None = in memory, without."""
+    if directory is None:
+        return MemoryLog(clock=clock), None
+    log = DurableLog.open(directory / _LOG_FILE, clock=clock)
+    try:
+        return log, Snapshots(directory / _SNAPSHOTS_FOLDER, log)
+    except BaseException:
+        log.close()
+        raise
 
 
 def _check_key(key: str) -> str:

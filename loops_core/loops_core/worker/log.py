@@ -3,184 +3,62 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from pathlib import Path
-from typing import Self, final
+from typing import Protocol
 
-import sqlalchemy as sa
-
-from loops_core.clock import Clock
-from loops_core.errors import (
-    CheckpointError,
-    OperationCancelledError,
-    TransportError,
-    error_to_body,
-)
 from loops_core.types.operation import OperationKind
-from loops_core.worker import log_statements as statements
-from loops_core.worker.database import Database
-from loops_core.worker.entries import (
-    Appended,
-    Cancelled,
-    LogEntry,
-    Outcome,
-    StoredEntry,
-    body_digest,
-)
-from loops_core.worker.lifecycle import READ_ONLY, EntryState
-from loops_core.worker.log_tables import FORMAT, SNAPSHOTS
+from loops_core.worker.entries import Appended, Cancelled, LogEntry, Outcome, StoredEntry
 
 __all__ = ["LogEntry", "OperationLog"]
 
 
-@final
-class OperationLog:
-    """The log of one run, in a SQLite file or in memory; safe from many threads.
+class OperationLog(Protocol):
+    """The log of one run; safe from many threads.
 
-    What a method or its future returned is durable. Without a file nothing outlives the process,
-    and a body is dropped as soon as its entry has ended; in a file the bodies of entries that
-    changed the state stay until `add_snapshot` lets them go, for the replay.
+    `DurableLog` keeps it in a file and knows its history besides, `MemoryLog` keeps it in this
+    process. What a method or its future returned is as durable as the log is. Results and keys stay
+    until `expire` lets them go.
+
+    Every method raises `ServerShutdownError` once the log is closed.
     """
 
-    def __init__(self, database: Database, *, clock: Clock, is_durable: bool) -> None:
-        """Wrap a database that has the tables; use `open`."""
-        self._database = database
-        self._clock = clock
-        self._is_durable = is_durable
-
-    @classmethod
-    def open(cls, path: Path | None, *, clock: Clock) -> Self:
-        """Return the log in the file at `path`, made if missing; None = one to throw away.
-
-        Raises:
-            CheckpointError: the file is damaged, no log, or of another version.
-        """
-        database = Database(path)
-        try:
-            version = database.run(statements.make_tables)
-        except TransportError as error:
-            database.close()
-            raise CheckpointError(f"{path} is not an operation log: {error.message}") from error
-        if version != FORMAT:
-            database.close()
-            raise CheckpointError(
-                f"{path} is an operation log of format {version}: expected {FORMAT}; open it with "
-                "the version of Loops that wrote it"
-            )
-        return cls(database, clock=clock, is_durable=path is not None)
-
     def append(self, kind: OperationKind, body: bytes, operation_id: str) -> Future[Appended]:
-        """Return a future that settles once the entry is in the log, new or from before.
+        """Return a future that settles once the entry is in the log, new or from before."""
+        ...
 
-        Raises:
-            ServerShutdownError: the log is closed.
-        """
-        digest = body_digest(kind, body)
-        now_s = self._clock.now()
-        return self._database.submit(
-            lambda db: statements.append(db, operation_id, kind.value, digest, body, now_s)
-        )
-
-    def recall(self, kind: OperationKind, body: bytes, operation_id: str) -> Appended | None:
-        """Return what `append` would answer if the entry is there already; None = it is not."""
-        digest = body_digest(kind, body)
-        return self._database.run(lambda db: statements.recall(db, operation_id, digest))
+    def recall(
+        self, kind: OperationKind, body: bytes, operation_id: str
+    ) -> Future[Appended | None]:
+        """Return a future of what `append` would answer for an entry that is there; None = none."""
+        ...
 
     def take(self) -> StoredEntry | None:
         """Return the oldest entry that is to run, running from now on; None = none waits."""
-        now_s = self._clock.now()
-        return self._database.run(lambda db: statements.take(db, now_s))
+        ...
 
     def finish(self, sequence: int, outcome: Outcome, *, take: bool) -> StoredEntry | None:
-        """End the running entry and, if `take`, return the next one as `take()` does: one commit.
+        """End the running entry and, if `take`, return the next one as `take()` does.
 
         Raises:
             LoopsError: the entry is not running.
         """
-        now_s = self._clock.now()
-        is_change = outcome.state is EntryState.DONE and outcome.kind not in READ_ONLY
-
-        def task(db: sa.Connection) -> StoredEntry | None:
-            statements.finish(db, sequence, outcome, keep_body=self._is_durable and is_change)
-            return statements.take(db, now_s) if take else None
-
-        return self._database.run(task)
+        ...
 
     def cancel(self, operation_id: str) -> Cancelled | None:
         """End an entry that still waits; None = there is no such entry."""
-        error = OperationCancelledError(
-            "the operation was cancelled before it ran", operation_id=operation_id
-        )
-        outcome = Outcome(
-            operation_id=operation_id,
-            kind="",
-            state=EntryState.CANCELLED,
-            error=error_to_body(error),
-            finished_s=self._clock.now(),
-        )
-        return self._database.run(lambda db: statements.cancel(db, operation_id, outcome))
+        ...
 
     def find(self, operation_id: str) -> Future[Outcome | None]:
-        """Return a future of what is known of the entry; None = nothing is.
-
-        Raises:
-            ServerShutdownError: the log is closed.
-        """
-        return self._database.submit(lambda db: statements.find(db, operation_id))
-
-    def interrupted(self) -> StoredEntry | None:
-        """Return the entry that was running when the last process ended."""
-        return self._database.run(statements.interrupted)
-
-    def requeue(self, sequence: int) -> None:
-        """Let an interrupted entry wait again, in its old place."""
-        self._database.run(lambda db: statements.requeue(db, sequence))
+        """Return a future of what is known of the entry; None = nothing is."""
+        ...
 
     def count_queued(self) -> tuple[int, int]:
         """Return how many entries wait, and the bytes of their bodies."""
-        return self._database.run(statements.count_queued)
-
-    def check_replayable(self, after: int) -> None:
-        """Raise `CheckpointError` unless every body behind `after` is still there."""
-        floor = self._database.run(statements.floor)
-        if after < floor:
-            raise CheckpointError(
-                f"the state behind log entry {floor} is lost: its snapshots are damaged or "
-                "missing, and what came before was dropped; load a saved checkpoint into a new run"
-            )
-
-    def next_to_replay(self, after: int) -> StoredEntry | None:
-        """Return the first done entry behind `after` that changed the state, with its result."""
-        return self._database.run(lambda db: statements.next_to_replay(db, after))
-
-    def snapshots(self) -> list[int]:
-        """Return the sequences that snapshots were recorded for, the newest first."""
-        query = sa.select(SNAPSHOTS.c.sequence).order_by(SNAPSHOTS.c.sequence.desc())
-        return self._database.run(lambda db: list(db.execute(query).scalars()))
-
-    def add_snapshot(self, sequence: int, num_bytes: int, *, kept: int) -> list[int]:
-        """Record a snapshot, forget all but the newest `kept`, and return the forgotten ones.
-
-        Bodies that no kept snapshot needs for its replay are dropped in the same commit.
-        """
-        now_s = self._clock.now()
-        return self._database.run(
-            lambda db: statements.add_snapshot(db, sequence, num_bytes, now_s, kept=kept)
-        )
-
-    def forget_snapshot(self, sequence: int) -> None:
-        """Forget a snapshot that is damaged."""
-        forget = sa.delete(SNAPSHOTS).where(SNAPSHOTS.c.sequence == sequence)
-        self._database.run(lambda db: db.execute(forget).rowcount)
+        ...
 
     def expire(self, *, results_kept_s: float, keys_kept_s: float) -> None:
-        """Drop results and rows of entries that ended longer ago than this."""
-        now_s = self._clock.now()
-        self._database.run(
-            lambda db: statements.expire(
-                db, results_before_s=now_s - results_kept_s, keys_before_s=now_s - keys_kept_s
-            )
-        )
+        """Drop results, and later keys, of entries that ended longer ago than this."""
+        ...
 
     def close(self) -> None:
-        """Write what is under way and close the file; may be called twice."""
-        self._database.close()
+        """Give back what the log holds; may be called twice."""
+        ...

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, final
+from typing import Final, final
 
 from loops_core.clock import Clock
 from loops_core.errors import (
@@ -22,6 +22,7 @@ from loops_core.types.frames import unpack
 from loops_core.types.operation import OPERATIONS, ErrorBody, OperationKind, OperationStatus
 from loops_core.worker.entries import Outcome
 from loops_core.worker.log import OperationLog
+from loops_core.worker.waits import hold, settled
 
 _MAX_MESSAGE: Final = 2_000
 
@@ -112,12 +113,11 @@ class Results:
 
         self._add(operation_id, notify)
         try:
-            found = await asyncio.wrap_future(self._log.find(operation_id))
-            status = self._to_status(operation_id, found)
+            status = self._to_status(operation_id, await settled(self._log.find(operation_id)))
             if status.status != "pending" or hold_s <= 0:
                 return status
-            await self._hold(news, hold_s)
-            return self._to_news(operation_id, news.result()) if news.done() else status
+            has_news = await hold(news, hold_s, self._clock)
+            return self._to_news(operation_id, news.result()) if has_news else status
         finally:
             self._remove(operation_id, notify)
 
@@ -155,10 +155,10 @@ class Results:
 
         collector = _Collector(wake)
         with self._collecting(operation_ids, collector):
-            finds = [asyncio.wrap_future(self._log.find(key)) for key in operation_ids]
-            found = dict(zip(operation_ids, await asyncio.gather(*finds), strict=True))
+            finds = {key: self._log.find(key) for key in operation_ids}
+            found = {key: await settled(find) for key, find in finds.items()}
             if not (ended := self._ended(found)) and hold_s > 0:
-                await self._hold(news, hold_s)
+                await hold(news, hold_s, self._clock)
             return ended or self._ended(collector.take(self._shutdown))
 
     def settle(self, outcome: Outcome) -> None:
@@ -177,13 +177,6 @@ class Results:
             self._waiters = left
         for notify in (notify for who in concerned for notify in who):
             notify(None)
-
-    async def _hold(self, news: asyncio.Future[Any], hold_s: float) -> None:
-        timer = asyncio.ensure_future(self._clock.sleep_async(hold_s))
-        try:
-            await asyncio.wait({news, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
 
     @contextlib.contextmanager
     def _collecting(self, operation_ids: Sequence[str], collector: _Collector) -> Generator[None]:

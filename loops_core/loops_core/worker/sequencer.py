@@ -120,24 +120,27 @@ class Sequencer:
         Raises:
             CheckpointError: the state cannot be had again from what is on the disk.
         """
-        sequence = 0 if self._snapshots is None else self._snapshots.restore(self._machine)
-        while (stored := self._log.next_to_replay(sequence)) is not None:
+        if self._snapshots is None:
+            return  # a log in memory is as new as the machine
+        history = self._snapshots.log
+        sequence = self._snapshots.restore(self._machine)
+        while (stored := history.next_to_replay(sequence)) is not None:
             entry = _to_entry(stored)
             self._machine.replay(entry, _to_result(stored))
             num_bytes = stored.num_bytes + len(stored.result or b"")
             self._pending.add(entry.kind, num_bytes, entry.sequence)
             sequence = entry.sequence
-        interrupted = self._log.interrupted()
+        interrupted = history.interrupted()
         if interrupted is None:
             return
         if interrupted.attempts < self._settings.max_attempts:
-            self._log.requeue(interrupted.sequence)
+            history.requeue(interrupted.sequence)
             return
         error = RemoteOpError(
             f"the worker's process ended {interrupted.attempts} times while this operation ran: it "
             "is not tried again"
         )
-        self._log.finish(interrupted.sequence, self._to_failure(interrupted, error), take=False)
+        history.finish(interrupted.sequence, self._to_failure(interrupted, error), take=False)
 
     def start(self, resources: contextlib.ExitStack) -> None:
         """Begin to apply entries; from now on the thread owns the machine and `resources`."""

@@ -11,7 +11,7 @@ from typing import Final, Protocol, final
 from loops_core.errors import CheckpointError, LoopsError
 from loops_core.worker import disk
 from loops_core.worker.lifecycle import READ_ONLY, READ_OUTSIDE
-from loops_core.worker.log import OperationLog
+from loops_core.worker.log_durable import DurableLog
 from loops_core.worker.queue_settings import QueueSettings
 
 _log = logging.getLogger(__name__)
@@ -80,12 +80,15 @@ class Snapshots:
 
     A snapshot is written beside its place, with the size and SHA-256 of every file; then it is
     flushed to the disk, renamed, and recorded in the log. Only a recorded one counts.
+
+    Attributes:
+        log: the run's log, whose entries are replayed behind a snapshot.
     """
 
-    def __init__(self, directory: Path, log: OperationLog) -> None:
+    def __init__(self, directory: Path, log: DurableLog) -> None:
         """Keep snapshots below `directory`, made if missing."""
         self._directory = directory
-        self._log = log
+        self.log = log
         disk.make_folder(directory)
 
     def take(self, machine: Saved, sequence: int) -> None:
@@ -107,7 +110,7 @@ class Snapshots:
         staging.rename(target)
         disk.flush(self._directory)
         num_bytes = sum(size for size, _ in files.values())
-        for dropped in self._log.add_snapshot(sequence, num_bytes, kept=_KEPT):
+        for dropped in self.log.add_snapshot(sequence, num_bytes, kept=_KEPT):
             disk.remove(self._folder(dropped))
 
     def restore(self, machine: Saved) -> int:
@@ -115,7 +118,7 @@ class Snapshots:
 
         A damaged one is passed over with a warning, and forgotten once an older one was loaded.
         """
-        recorded = self._log.snapshots()
+        recorded = self.log.snapshots()
         for found in self._directory.iterdir():
             if found.name not in {self._folder(sequence).name for sequence in recorded}:
                 disk.remove(found)  # what a crash left behind
@@ -131,9 +134,9 @@ class Snapshots:
             else:
                 loaded = sequence
                 break
-        self._log.check_replayable(loaded)
+        self.log.check_replayable(loaded)
         for sequence in damaged:
-            self._log.forget_snapshot(sequence)
+            self.log.forget_snapshot(sequence)
             disk.remove(self._folder(sequence))
         return loaded
 

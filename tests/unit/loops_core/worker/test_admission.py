@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import final
 
 import pytest
-from tests.recovery.toy import PATIENCE_S, FakeClock
+from tests.recovery.toy import PATIENCE_S
 
+from loops_core.clock import SystemClock
 from loops_core.errors import ServerShutdownError
 from loops_core.worker.admission import Room
 
 
-@final
-class WatchedClock:
-    """A fake clock that tells when it was asked for the second time: then somebody waits."""
-
-    def __init__(self) -> None:
-        self.inner = FakeClock()
-        self.asked_twice = threading.Event()
-        self._num_asked = 0
-
-    def now(self) -> float:
-        return self.inner.now()
-
-    def monotonic(self) -> float:
-        self._num_asked += 1
-        if self._num_asked > 1:
-            self.asked_twice.set()
-        return self.inner.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        self.inner.sleep(seconds)
-
-    async def sleep_async(self, seconds: float) -> None:
-        await self.inner.sleep_async(seconds)
-
-
 @pytest.fixture
-def clock() -> WatchedClock:
-    return WatchedClock()
+def room() -> Room:
+    return Room(max_entries=2, max_bytes=100, clock=SystemClock())
 
 
-@pytest.fixture
-def room(clock: WatchedClock) -> Room:
-    return Room(max_entries=2, max_bytes=100, clock=clock)
+def wait_for_line(room: Room, num_waiting: int) -> None:
+    """Return once so many wait for room."""
+    while len(room._line) != num_waiting:  # pyright: ignore[reportPrivateUsage]
+        threading.Event().wait(0)
 
 
 def test_entries_are_bounded(room: Room) -> None:
@@ -70,37 +47,98 @@ def test_entries_from_before_count_also_over_the_bound(room: Room) -> None:
     assert not room.reserve(1, wait_s=0)
 
 
-def test_who_waits_gets_the_room_that_is_given_back(room: Room, clock: WatchedClock) -> None:
+def test_who_waits_gets_the_room_that_is_given_back(room: Room) -> None:
     room.reserve(100, wait_s=0)
-    clock.asked_twice.clear()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(room.reserve, 50, wait_s=PATIENCE_S)
-        assert clock.asked_twice.wait(PATIENCE_S)
+        wait_for_line(room, 1)
         room.release(100)
         assert waiting.result(PATIENCE_S)
+    assert room.load() == (1, 50)
 
 
-def test_who_waits_is_refused_when_the_time_is_over(room: Room, clock: WatchedClock) -> None:
-    room.reserve(90, wait_s=0)
-    room.reserve(10, wait_s=0)
-    clock.asked_twice.clear()
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(room.reserve, 50, wait_s=20)
-        assert clock.asked_twice.wait(PATIENCE_S)
-        clock.inner.advance(20)
-        room.release(10)  # not enough, but it lets the other one look at the clock
-        assert not waiting.result(PATIENCE_S)
-
-
-def test_who_waits_is_woken_by_the_close(room: Room, clock: WatchedClock) -> None:
+def test_who_waits_is_refused_when_the_time_is_over(room: Room) -> None:
     room.reserve(100, wait_s=0)
-    clock.asked_twice.clear()
+    assert not room.reserve(50, wait_s=0.001)
+    assert not asyncio.run(room.reserve_async(50, wait_s=0.001))
+    room.release(100)
+    assert room.load() == (0, 0)
+
+
+def test_who_waits_is_woken_by_the_close(room: Room) -> None:
+    room.reserve(100, wait_s=0)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(room.reserve, 50, wait_s=PATIENCE_S)
-        assert clock.asked_twice.wait(PATIENCE_S)
+        wait_for_line(room, 1)
         room.close("the disk is full")
         with pytest.raises(ServerShutdownError, match="the disk is full"):
             waiting.result(PATIENCE_S)
+
+
+def test_room_goes_to_the_first_in_the_line_thread_or_event_loop(room: Room) -> None:
+    room.reserve(100, wait_s=0)
+    with ThreadPoolExecutor() as pool:
+        large = pool.submit(room.reserve, 90, wait_s=PATIENCE_S)
+        wait_for_line(room, 1)
+
+        async def wait_behind() -> None:
+            small = asyncio.create_task(room.reserve_async(10, wait_s=PATIENCE_S))
+            await asyncio.sleep(0)
+            assert not room.reserve(1, wait_s=0)  # nobody passes those who wait
+            room.release(50)
+            await asyncio.sleep(0)
+            assert not large.done()
+            assert not small.done()
+            room.release(50)
+            assert await small
+
+        room.fill(1, 0)  # the 100 bytes are given back in two halves
+        asyncio.run(wait_behind())
+        assert large.result(PATIENCE_S)
+    assert room.load() == (2, 100)
+
+
+def test_who_gives_up_is_not_in_the_way(room: Room) -> None:
+    room.reserve(60, wait_s=0)
+
+    async def give_up() -> None:
+        large = asyncio.create_task(room.reserve_async(90, wait_s=PATIENCE_S))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(room.reserve_async(40, wait_s=PATIENCE_S))
+        await asyncio.sleep(0)
+        large.cancel()
+        assert await small
+
+    asyncio.run(give_up())
+    assert room.load() == (2, 100)
+
+
+def test_room_that_reaches_a_cancelled_waiter_goes_back(room: Room) -> None:
+    room.reserve(100, wait_s=0)
+
+    async def cancel_too_late() -> None:
+        waiting = asyncio.create_task(room.reserve_async(50, wait_s=PATIENCE_S))
+        await asyncio.sleep(0)
+        room.release(100)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cancel_too_late())
+    assert room.load() == (0, 0)
+
+
+def test_an_event_loop_that_waits_is_refused_by_the_close(room: Room) -> None:
+    room.reserve(100, wait_s=0)
+
+    async def close_while_waiting() -> None:
+        waiting = asyncio.create_task(room.reserve_async(50, wait_s=PATIENCE_S))
+        await asyncio.sleep(0)
+        room.close("the run is closing")
+        with pytest.raises(ServerShutdownError, match="the run is closing"):
+            await waiting
+
+    asyncio.run(close_while_waiting())
 
 
 def test_a_closed_room_refuses_for_its_first_reason(room: Room) -> None:

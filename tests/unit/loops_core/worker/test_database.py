@@ -16,9 +16,9 @@ from loops_core.errors import ServerShutdownError, TransportError, UsageError
 from loops_core.worker.database import Database
 
 
-@pytest.fixture(params=["memory", "file"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "test.sqlite" if request.param == "file" else None)
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "test.sqlite")
     database.run(lambda db: db.exec_driver_sql("CREATE TABLE numbers (n INTEGER UNIQUE)").close())
     yield database
     database.close()

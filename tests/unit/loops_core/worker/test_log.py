@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 from tests.recovery.toy import FakeClock, load_of, save_of
 
-from loops_core.errors import CheckpointError, LoopsError
+from loops_core.errors import CheckpointError, LoopsError, ServerShutdownError
 from loops_core.types.frames import pack
 from loops_core.types.operation import OperationKind, SaveStateBody
 from loops_core.worker.entries import Appended, Outcome, StoredEntry, body_digest
 from loops_core.worker.lifecycle import EntryState
 from loops_core.worker.log import OperationLog
+from loops_core.worker.log_durable import DurableLog
+from loops_core.worker.log_memory import MemoryLog
 
 NEW = Appended(is_new=True, is_same=True)
 SAME = Appended(is_new=False, is_same=True)
@@ -26,10 +29,11 @@ OTHER = Appended(is_new=False, is_same=False)
 def log(
     request: pytest.FixtureRequest, tmp_path: Path, fake_clock: FakeClock
 ) -> Iterator[OperationLog]:
-    path = tmp_path / "log.sqlite" if request.param == "file" else None
-    log = OperationLog.open(path, clock=fake_clock)
-    yield log
-    log.close()
+    made: OperationLog = MemoryLog(clock=fake_clock)
+    if request.param == "file":
+        made = DurableLog.open(tmp_path / "log.sqlite", clock=fake_clock)
+    yield made
+    made.close()
 
 
 def append(log: OperationLog, key: str, name: str = "good") -> Appended:
@@ -72,10 +76,71 @@ def test_a_key_is_held_by_its_first_operation(log: OperationLog) -> None:
 
 def test_recall_answers_as_a_second_append_would(log: OperationLog) -> None:
     kind, body = save_of("good")
-    assert log.recall(kind, pack(body), "a") is None
+    assert log.recall(kind, pack(body), "a").result() is None
     append(log, "a")
-    assert log.recall(kind, pack(body), "a") == SAME
-    assert log.recall(kind, pack(SaveStateBody(name="x")), "a") == OTHER
+    assert log.recall(kind, pack(body), "a").result() == SAME
+    assert log.recall(kind, pack(SaveStateBody(name="x")), "a").result() == OTHER
+
+
+def test_a_cancelled_entry_is_never_taken(log: OperationLog) -> None:
+    append(log, "a")
+    append(log, "b")
+    first, second = log.cancel("a"), log.cancel("a")
+    assert first is not None
+    assert second is not None
+    assert (first.was_queued, second.was_queued) == (True, False)
+    assert first.outcome == second.outcome == log.find("a").result()
+    assert (first.outcome.kind, first.outcome.state) == ("save_state", EntryState.CANCELLED)
+    assert run(log).operation_id == "b"
+    assert log.cancel("c") is None
+
+
+def test_what_runs_or_has_ended_is_not_cancelled(log: OperationLog) -> None:
+    append(log, "a")
+    stored = log.take()
+    assert stored is not None
+    found = log.cancel("a")
+    assert found is not None
+    assert (found.was_queued, found.outcome.state) == (False, EntryState.RUNNING)
+    end(log, stored, EntryState.DONE, at_s=0)
+    found = log.cancel("a")
+    assert found is not None
+    assert (found.was_queued, found.outcome.state) == (False, EntryState.DONE)
+
+
+def test_what_waits_is_counted_with_the_bytes_of_its_bodies(log: OperationLog) -> None:
+    assert log.count_queued() == (0, 0)
+    append(log, "a")
+    append(log, "b")
+    num_bytes = len(pack(save_of("good")[1]))
+    assert log.count_queued() == (2, 2 * num_bytes)
+    run(log)
+    assert log.count_queued() == (1, num_bytes)
+
+
+def test_a_key_that_has_expired_is_new_again(log: OperationLog, fake_clock: FakeClock) -> None:
+    append(log, "a")
+    run(log, EntryState.FAILED, at_s=fake_clock.now())
+    fake_clock.advance(20)
+    log.expire(results_kept_s=10, keys_kept_s=20)
+    assert log.find("a").result() is None
+    assert append(log, "a") == NEW
+
+
+def test_a_closed_log_refuses_everything(log: OperationLog) -> None:
+    append(log, "a")
+    log.close()
+    log.close()
+    for call in (
+        lambda: append(log, "b"),
+        log.take,
+        lambda: log.cancel("a"),
+        lambda: log.find("a").result(),
+        log.count_queued,
+        lambda: log.expire(results_kept_s=10, keys_kept_s=20),
+    ):
+        with pytest.raises(ServerShutdownError, match="the operation log is closed"):
+            call()
 
 
 def test_equal_bodies_have_one_digest() -> None:
@@ -152,7 +217,7 @@ def test_what_waits_does_not_expire(log: OperationLog, fake_clock: FakeClock) ->
 def test_a_result_that_a_replay_needs_does_not_expire(
     tmp_path: Path, fake_clock: FakeClock
 ) -> None:
-    with closing(OperationLog.open(tmp_path / "log.sqlite", clock=fake_clock)) as log:
+    with closing(DurableLog.open(tmp_path / "log.sqlite", clock=fake_clock)) as log:
         append(log, "a")
         stored = run(log, at_s=fake_clock.now())
         fake_clock.advance(1_000)
@@ -163,7 +228,7 @@ def test_a_result_that_a_replay_needs_does_not_expire(
 
 
 def test_bodies_go_behind_the_older_of_two_snapshots(tmp_path: Path, fake_clock: FakeClock) -> None:
-    with closing(OperationLog.open(tmp_path / "log.sqlite", clock=fake_clock)) as log:
+    with closing(DurableLog.open(tmp_path / "log.sqlite", clock=fake_clock)) as log:
         for key in "abc":
             append(log, key)
             run(log)
@@ -177,20 +242,32 @@ def test_bodies_go_behind_the_older_of_two_snapshots(tmp_path: Path, fake_clock:
         assert log.snapshots() == [3, 2]
 
 
-def test_a_body_in_memory_goes_when_its_entry_has_ended(fake_clock: FakeClock) -> None:
-    with closing(OperationLog.open(None, clock=fake_clock)) as log:
-        append(log, "a")
-        run(log)
-        replayed = log.next_to_replay(0)
-        assert replayed is not None
-        assert replayed.body == b""
+def test_in_memory_a_body_goes_with_the_end_and_the_rest_with_the_key(
+    fake_clock: FakeClock,
+) -> None:
+    log = MemoryLog(clock=fake_clock)
+    kind = OperationKind.SAVE_STATE
+    tracemalloc.start()
+    for n in range(40):
+        log.append(kind, pack(SaveStateBody(name="x" * 100_000)), str(n)).result()
+        if n % 2:
+            run(log, EntryState.FAILED, at_s=fake_clock.now())
+        else:
+            assert log.cancel(str(n)) is not None
+    with_keys, _ = tracemalloc.get_traced_memory()
+    fake_clock.advance(100)
+    log.expire(results_kept_s=10, keys_kept_s=20)
+    without_keys, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert with_keys < 400_000
+    assert without_keys < 10_000
 
 
 def test_a_file_that_is_no_log_is_refused(tmp_path: Path, fake_clock: FakeClock) -> None:
     path = tmp_path / "log.sqlite"
     path.write_bytes(b"no database at all, but long enough to look like one" * 100)
     with pytest.raises(CheckpointError, match="is not an operation log"):
-        OperationLog.open(path, clock=fake_clock)
+        DurableLog.open(path, clock=fake_clock)
 
 
 def test_a_log_of_another_version_is_refused(tmp_path: Path, fake_clock: FakeClock) -> None:
@@ -198,4 +275,4 @@ def test_a_log_of_another_version_is_refused(tmp_path: Path, fake_clock: FakeClo
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version=99")
     with pytest.raises(CheckpointError, match="of format 99: expected 1"):
-        OperationLog.open(path, clock=fake_clock)
+        DurableLog.open(path, clock=fake_clock)
