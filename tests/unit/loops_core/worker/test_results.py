@@ -187,3 +187,22 @@ def test_64_threads_and_two_event_loops_get_every_result(open_queue: OpenQueue, 
             for n in range(20)
         ]
         assert all(future.result(PATIENCE_S) == expected for future in waiting)
+
+
+async def test_a_wait_for_any_ends_with_the_first_that_has_ended(
+    open_queue: OpenQueue, gate: Gate
+) -> None:
+    queue = open_queue(ToyMachine(gate=gate))
+    first, second = (queue.submit(*save_of(name)) for name in ("one", "two"))
+    waiting = asyncio.ensure_future(queue.wait_any_async([second, first], PATIENCE_S))
+    blocked = asyncio.ensure_future(asyncio.to_thread(queue.wait_any, [first, second], PATIENCE_S))
+    await asyncio.to_thread(gate.let_pass, 1)
+    assert list(await waiting) == [first]
+    assert list(await blocked) == [first]
+
+
+def test_a_wait_for_any_ends_when_its_time_is_over(open_queue: OpenQueue, gate: Gate) -> None:
+    queue = open_queue(ToyMachine(gate=gate))
+    keys = [queue.submit(*save_of(name)) for name in ("one", "two")]
+    assert queue.wait_any(keys, 0.001) == {}
+    assert asyncio.run(queue.wait_any_async(keys, 0)) == {}
