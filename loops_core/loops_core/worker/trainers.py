@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any, final
+from dataclasses import dataclass
+from typing import Any, Final, final
 
 from loops_core.clock import Clock
 from loops_core.errors import UsageError
@@ -22,14 +24,27 @@ from loops_core.types.operation import (
     PollBody,
     PollReply,
 )
-from loops_core.types.routes import BatchPart, Call
+from loops_core.types.routes import Call
 from loops_core.worker.control import body_of
 from loops_core.worker.parts import PartsDesk
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.runs import OpenRun, Runs
 from loops_core.worker.validation import check_operation
 
+_SMALL_POSITIONS: Final = 4096
+"""Positions of a batch up to which an event loop checks it itself."""
+
 Handler = Callable[[Call[Any], str], WireModel]
+
+
+@dataclass(frozen=True, slots=True)
+class _Submit:
+    """A checked operation on its way to its run's queue; `batch_key` where it came in parts."""
+
+    run: OpenRun
+    kind: OperationKind
+    body: OperationBody
+    batch_key: str | None = None
 
 
 @final
@@ -46,6 +61,7 @@ class TrainerDesk:
         """
         self._runs = runs
         self._local_paths = local_paths
+        self._submits = frozenset(route.name for route in routes.SUBMIT.values())
         self._parts = PartsDesk(clock, max_bytes=QueueSettings().max_queued_bytes)
 
     def handlers(self) -> dict[str, Handler]:
@@ -61,6 +77,8 @@ class TrainerDesk:
 
     async def answer_async(self, call: Call[Any], owner: str) -> WireModel | None:
         """Answer a call whose run is open, without blocking; None = a thread has to."""
+        if call.route.name in self._submits:
+            return await self._submit_async(call, owner)
         match call.route.name:
             case routes.RETRIEVE.name:
                 queue = self._run_of(call, owner).queue
@@ -82,25 +100,46 @@ class TrainerDesk:
         return self._runs.get(call.run_id, owner=owner)
 
     def _submit(self, call: Call[Any], owner: str) -> Accepted:
+        submit = self._prepare(call, owner)
+        if isinstance(submit, Accepted):
+            return submit
+        operation_id = submit.run.queue.submit(
+            submit.kind, submit.body, idempotency_key=call.idempotency_key
+        )
+        return self._accept(submit, operation_id)
+
+    async def _submit_async(self, call: Call[Any], owner: str) -> Accepted:
+        if _is_small(call):
+            submit = self._prepare(call, owner)
+        else:
+            submit = await asyncio.to_thread(self._prepare, call, owner)
+        if isinstance(submit, Accepted):
+            return submit
+        operation_id = await submit.run.queue.submit_async(
+            submit.kind, submit.body, idempotency_key=call.idempotency_key
+        )
+        return self._accept(submit, operation_id)
+
+    def _prepare(self, call: Call[Any], owner: str) -> _Submit | Accepted:
+        """Return what is to be submitted, checked; or the answer to a part of a batch."""
         run = self._run_of(call, owner)
         kind = OperationKind(call.route.name)
         body = self._checked(call, run)
         if call.part is None:
-            return _accept(run, kind, body, call.idempotency_key)
-        key, part = _key_of(call), call.part
-        return self._submit_part(run, kind, body, key, part)
-
-    def _submit_part(
-        self, run: OpenRun, kind: OperationKind, body: OperationBody, key: str, part: BatchPart
-    ) -> Accepted:
+            return _Submit(run, kind, body)
         if not isinstance(body, ForwardBody):
             raise UsageError(f"{kind} has no data that could come in parts", field="part")
-        missing = self._parts.add(run.record.id, key, part, body)
+        key = _key_of(call)
+        missing = self._parts.add(run.record.id, key, call.part, body)
         if missing:
             return Accepted(operation_id=key, missing_parts=missing)
-        accepted = _accept(run, kind, self._parts.join(run.record.id, key), key)
-        self._parts.discard(run.record.id, key)
-        return accepted
+        return _Submit(run, kind, self._parts.join(run.record.id, key), batch_key=key)
+
+    def _accept(self, submit: _Submit, operation_id: str) -> Accepted:
+        """Return the answer once the operation is in the log; the batch's parts are let go."""
+        if submit.batch_key is not None:
+            self._parts.discard(submit.run.record.id, submit.batch_key)
+        return Accepted(operation_id=operation_id)
 
     def _checked(self, call: Call[Any], run: OpenRun) -> OperationBody:
         """Return the call's body, which the run's trainer can execute."""
@@ -146,8 +185,11 @@ class TrainerDesk:
         return PolicyVersion(policy_version=self._run_of(call, owner).machine.policy_version)
 
 
-def _accept(run: OpenRun, kind: OperationKind, body: OperationBody, key: str | None) -> Accepted:
-    return Accepted(operation_id=run.queue.submit(kind, body, idempotency_key=key))
+def _is_small(call: Call[Any]) -> bool:
+    """Tell whether checking the body takes less time than handing it to a thread would."""
+    if not isinstance(call.body, ForwardBody):
+        return True
+    return sum(datum.model_input.length for datum in call.body.data) <= _SMALL_POSITIONS
 
 
 def _key_of(call: Call[Any]) -> str:

@@ -192,7 +192,7 @@ def test_64_threads_and_two_event_loops_get_every_result(open_queue: OpenQueue, 
 async def test_a_wait_for_any_ends_with_the_first_that_has_ended(
     open_queue: OpenQueue, gate: Gate
 ) -> None:
-    queue = open_queue(ToyMachine(gate=gate))
+    queue = open_queue(ToyMachine(gate=gate), clock=SystemClock())
     first, second = (queue.submit(*save_of(name)) for name in ("one", "two"))
     waiting = asyncio.ensure_future(queue.wait_any_async([second, first], PATIENCE_S))
     blocked = asyncio.ensure_future(asyncio.to_thread(queue.wait_any, [first, second], PATIENCE_S))
@@ -202,7 +202,7 @@ async def test_a_wait_for_any_ends_with_the_first_that_has_ended(
 
 
 def test_a_wait_for_any_ends_when_its_time_is_over(open_queue: OpenQueue, gate: Gate) -> None:
-    queue = open_queue(ToyMachine(gate=gate))
+    queue = open_queue(ToyMachine(gate=gate), clock=SystemClock())
     keys = [queue.submit(*save_of(name)) for name in ("one", "two")]
     assert queue.wait_any(keys, 0.001) == {}
     assert asyncio.run(queue.wait_any_async(keys, 0)) == {}
