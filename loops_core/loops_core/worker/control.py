@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, final
 
@@ -29,6 +28,7 @@ from loops_core.types.deployment import (
 )
 from loops_core.types.routes import Call
 from loops_core.worker.checkpoints import Checkpoints, to_checkpoint
+from loops_core.worker.keyed_lock import KeyedLock
 from loops_core.worker.models import Models
 from loops_core.worker.overview import to_run, to_sampler
 from loops_core.worker.records import (
@@ -65,7 +65,7 @@ class ControlPlane:
         self._models = models
         self._runs = runs
         self._clock = clock
-        self._create_lock = threading.Lock()
+        self._creating = KeyedLock()
 
     def create_session(self, call: Call[SessionReply], owner: str) -> SessionReply:
         """Start a session."""
@@ -203,7 +203,7 @@ class ControlPlane:
             digest=hashlib.sha256(body).digest(),
             record_id=fresh,
         )
-        with self._create_lock:  # a repeat waits here for the first to be made
+        with self._creating.hold((owner, create.key)):  # a repeat waits here for the first
             made = self._records.created(owner, create.key)
             if made is None:
                 make(create, fresh)
@@ -245,7 +245,7 @@ class ControlPlane:
         if body.run_id is None:
             sampler_id = self._once(call, owner, make)
         else:
-            with self._create_lock:
+            with self._creating.hold(body.run_id):
                 paired = self._records.paired_sampler(body.run_id, owner=owner)
                 sampler_id = make_id() if paired is None else paired.id
                 if paired is None:

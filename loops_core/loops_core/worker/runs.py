@@ -12,6 +12,7 @@ from loops_core.errors import NotFoundError, ServerShutdownError
 from loops_core.protocols import TrainerDescription
 from loops_core.worker.checkpoints import Checkpoints
 from loops_core.worker.host import OperationQueue
+from loops_core.worker.keyed_lock import KeyedLock
 from loops_core.worker.machine import TrainerMachine
 from loops_core.worker.models import Models
 from loops_core.worker.records import CheckpointRecord, CreateRecord, Records, RunRecord
@@ -73,12 +74,13 @@ class Runs:
         self._publisher = _LivePublisher(desk, live, models)
         self._clock = clock
         self._lock = threading.Lock()
+        self._opening = KeyedLock()
         self._open: dict[str, OpenRun] = {}
         self._closed = False
 
     def start(self, record: RunRecord, *, create: CreateRecord | None = None) -> OpenRun:
         """Open a run that is new; its record is kept once its trainer stands."""
-        with self._lock:
+        with self._opening.hold(record.id):
             run = self._open_run(record)
             self._records.add(record, create=create)
             return run
@@ -97,7 +99,7 @@ class Runs:
         run = self.peek(run_id, owner=owner)
         if run is not None:
             return run
-        with self._lock:
+        with self._opening.hold(run_id):
             run = self.peek(run_id, owner=owner)
             if run is not None:
                 return run
@@ -110,9 +112,10 @@ class Runs:
 
     def deactivate(self, record: RunRecord) -> None:
         """End a run for good; its checkpoints stay. What runs is finished, what waits is not."""
-        with self._lock:
+        with self._opening.hold(record.id):
             self._records.end_run(record.id, now_s=self._clock.now())
-            run = self._open.pop(record.id, None)
+            with self._lock:
+                run = self._open.pop(record.id, None)
         if run is not None:
             run.queue.close()
 
@@ -140,5 +143,11 @@ class Runs:
             raise
         description = trainer.describe()
         run = OpenRun(record=record, machine=machine, queue=queue, description=description)
-        self._open[record.id] = run
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._open[record.id] = run
+        if closed:
+            queue.close()
+            raise ServerShutdownError("the service is closed")
         return run
