@@ -89,7 +89,8 @@ class QueueModel:
             assert status.error_body is not None
             assert status.error_body.fields["operation_id"] == operation_id
         else:
-            assert status == OperationStatus(status="done", result=answer)
+            kind, _ = self.entries[operation_id].operation
+            assert status == OperationStatus(status="done", operation=kind, result=answer)
 
     def _apply(self, kind: OperationKind, body: OperationBody) -> WireModel | str:
         if kind is OperationKind.FORWARD:

@@ -43,6 +43,7 @@ from loops_core.errors import (
     UnknownRequestError,
 )
 from loops_core.worker.host import OperationQueue
+from loops_core.worker.log_durable import DurableLog
 from loops_core.worker.queue_settings import QueueSettings
 
 SETTINGS: Final = QueueSettings(snapshot_entries=3, max_attempts=1_000, results_kept_s=100.0)
@@ -309,8 +310,10 @@ class OnDisk(InMemory):
         """Stop both threads where they are; nothing more is written."""
         self.machine.faults.add("before_apply")
         self.gate.open()
+        log = self.queue._log  # pyright: ignore[reportPrivateUsage]
+        assert isinstance(log, DurableLog)
         with suppress(ServerShutdownError):
-            self.queue._log._database.submit(_end_thread)  # pyright: ignore[reportPrivateUsage]
+            log._database.submit(_end_thread)  # pyright: ignore[reportPrivateUsage]
         self.queue._sequencer.wake()  # pyright: ignore[reportPrivateUsage]
         assert self.queue.close()
 

@@ -7,10 +7,20 @@ import binascii
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, TypeAlias, cast
 
-from pydantic import Field, PositiveInt, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveInt,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from loops_core.types.arrays import to_array
 from loops_core.types.base import WireModel
+from loops_core.types.frames import FrameReader, FrameWriter
 from loops_core.types.tensor import TensorData
 
 if TYPE_CHECKING:
@@ -37,7 +47,9 @@ class EncodedTextChunk(WireModel):
 
     @field_validator("tokens", mode="before")
     @classmethod
-    def _read_tokens(cls, tokens: object) -> object:
+    def _read_tokens(cls, tokens: object, info: ValidationInfo) -> object:
+        if isinstance(info.context, FrameReader) and isinstance(tokens, dict):
+            return info.context.read_integers(cast("dict[str, object]", tokens).get("frame"))
         if isinstance(tokens, list | tuple):
             given = cast("list[object]", tokens)
             wrong = {kind for kind in set(map(type, given)) if issubclass(kind, bool | str)}
@@ -52,6 +64,15 @@ class EncodedTextChunk(WireModel):
             problem = f"{array.dtype.name} of shape {list(array.shape)}"
             raise ValueError(f"tokens must be a flat array of integers, not {problem}")
         return array.tolist()
+
+    @field_serializer("tokens", mode="wrap")
+    def _write_tokens(
+        self, tokens: list[int], write: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> object:
+        number = None
+        if isinstance(info.context, FrameWriter):
+            number = info.context.add_integers(tokens)
+        return write(tokens) if number is None else {"frame": number}
 
     @property
     def length(self) -> int:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, Field, JsonValue, SerializeAsAny
+from pydantic import (
+    AliasChoices,
+    Field,
+    JsonValue,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from loops_core.types.base import WireModel
 from loops_core.types.datum import Datum
@@ -178,18 +188,32 @@ class OperationStatus(WireModel):
 
     Attributes:
         status: `pending` while the operation waits or runs.
-        result: the result when done, a value of `OPERATIONS[kind].result_type` or the JSON that
-            this type reads.
+        operation: which operation it is, where the service says so.
+        result: the result when done, a value of `OPERATIONS[operation].result_type`; the JSON that
+            this type reads, where the service does not name the operation.
         error: the message, when failed.
         error_class: the exception class on the worker, when failed.
         error_body: the whole error, where the service sends it.
     """
 
     status: Literal["pending", "done", "error"]
+    operation: OperationKind | None = None
     result: JsonValue | SerializeAsAny[WireModel] = None
     error: str | None = None
     error_class: str | None = None
     error_body: ErrorBody | None = None
+
+    @field_validator("result", mode="wrap")
+    @classmethod
+    def _read_result(
+        cls, result: object, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        operation: OperationKind | None = info.data.get("operation")
+        if isinstance(result, dict) and operation is not None:
+            expected = OPERATIONS[operation].result_type
+            with contextlib.suppress(ValidationError):  # whoever waits for it says what is wrong
+                return expected.model_validate(result, context=info.context)
+        return read(result)
 
 
 MOST_POLLED = 10_000

@@ -18,7 +18,7 @@ from loops_core.types.arrays import (
     to_array,
 )
 from loops_core.types.base import WireModel
-from loops_core.types.frames import Frames
+from loops_core.types.frames import FrameReader, FrameWriter
 
 if TYPE_CHECKING:
     import jax
@@ -79,7 +79,7 @@ class TensorData(WireModel):
 
     @field_serializer("data")
     def _write(self, data: AnyArray, info: SerializationInfo) -> object:
-        if isinstance(info.context, Frames):
+        if isinstance(info.context, FrameWriter):
             return {"frame": info.context.add(data)}
         return json_list(data) if info.mode == "json" else data
 
@@ -164,7 +164,6 @@ def _from_torch(data: object) -> AnyArray:
 
 
 def _open_frame(data: dict[str, object], dtype: object, info: ValidationInfo) -> AnyArray:
-    number = data.get("frame")
-    if not isinstance(info.context, Frames) or type(number) is not int:
+    if "frame" not in data or not isinstance(info.context, FrameReader):
         raise ValueError("data must be a list or an array, not an object")
-    return info.context.read(number, numpy_dtype(dtype))
+    return info.context.read(data["frame"], dtype)

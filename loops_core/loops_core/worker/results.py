@@ -263,15 +263,17 @@ def make_error_body(error: Exception, *, operation_id: str, kind: str) -> ErrorB
 
 
 def _to_ended(outcome: Outcome) -> OperationStatus:
+    kind = OperationKind(outcome.kind)
     if outcome.result is not None:
-        result_type = OPERATIONS[OperationKind(outcome.kind)].result_type
-        return OperationStatus(status="done", result=unpack(outcome.result, result_type))
+        result = unpack(outcome.result, OPERATIONS[kind].result_type)
+        return OperationStatus(status="done", operation=kind, result=result)
     assert outcome.error is not None
     error = error_from_body(outcome.error)
     error_class = error.error_class if isinstance(error, RemoteOpError) else None
     text = error.message if error.hint is None else f"{error.message} ({error.hint})"
     return OperationStatus(
         status="error",
+        operation=kind,
         error=text,
         error_class=error_class or outcome.error.code,
         error_body=outcome.error,

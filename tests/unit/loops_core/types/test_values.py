@@ -17,6 +17,7 @@ from loops_core.types.checkpoint import (
 )
 from loops_core.types.datum import ExternalRef
 from loops_core.types.deployment import Run, SupportedModel
+from loops_core.types.frames import pack, unpack
 from loops_core.types.operation import OPERATIONS, OperationBody, OperationKind, OperationStatus
 from loops_core.types.routes import ROUTES
 from loops_core.types.sampling import SampledSequence, SamplingParams
@@ -206,3 +207,15 @@ def test_a_status_writes_the_whole_of_a_typed_result() -> None:
     read = OperationStatus.model_validate_json(text).result
     assert isinstance(read, dict)
     assert ForwardBackwardOutput.model_validate(read) == output
+
+
+def test_a_status_that_names_its_operation_gives_the_typed_result_back() -> None:
+    tensors = {"logprobs": TensorData(data=[0.5, None], dtype="float32", shape=[2])}
+    output = ForwardBackwardOutput(loss=1.5, loss_fn_outputs=[tensors])
+    status = OperationStatus(status="done", operation=OperationKind.FORWARD, result=output)
+    assert OperationStatus.model_validate_json(status.model_dump_json()) == status
+    back = unpack(pack(status), OperationStatus)
+    assert back == status
+    assert isinstance(back.result, ForwardBackwardOutput)
+    raw = {"status": "done", "operation": "forward", "result": {"loss": "high"}}
+    assert OperationStatus.model_validate(raw).result == {"loss": "high"}

@@ -14,7 +14,7 @@ from tests.unit.loops_core.worker.conftest import OpenQueue
 
 from loops_core.clock import SystemClock
 from loops_core.errors import RemoteOpError, UnknownRequestError, UsageError, error_from_body
-from loops_core.types.operation import OperationStatus
+from loops_core.types.operation import OperationKind, OperationStatus
 from loops_core.types.training import SaveWeightsResponse
 from loops_core.worker.results import make_error_body
 
@@ -182,7 +182,9 @@ def test_64_threads_and_two_event_loops_get_every_result(open_queue: OpenQueue, 
         gate.let_pass(len(keys))
         expected = [
             OperationStatus(
-                status="done", result=SaveWeightsResponse(mode="toy", path=f"{n + 1}:good-{n}")
+                status="done",
+                operation=OperationKind.SAVE_STATE,
+                result=SaveWeightsResponse(mode="toy", path=f"{n + 1}:good-{n}"),
             )
             for n in range(20)
         ]
