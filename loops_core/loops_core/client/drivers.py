@@ -8,8 +8,10 @@ such as a `KeyboardInterrupt` or the cancellation of a task, ends it, and its `f
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
+import logging
 import random
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar, final
@@ -20,6 +22,8 @@ from loops_core.errors import LoopsError, TransportError, UsageError
 from loops_core.protocols import Transport
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
+
+_log = logging.getLogger(__name__)
 
 ReplyT = TypeVar("ReplyT", bound=WireModel)
 ResultT = TypeVar("ResultT")
@@ -38,20 +42,38 @@ class Signal:
             happen.
     """
 
-    __slots__ = ("_happened", "loop")
+    __slots__ = ("_has_happened", "_listeners", "_lock", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop = loop
-        self._happened: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._lock = threading.Lock()
+        self._has_happened = False
+        self._listeners: list[Callable[[], object]] = []
 
     def set(self) -> None:
-        """Wake everybody who waits; a second time does nothing. One owner sets a signal."""
-        if not self._happened.done():
-            self._happened.set_result(None)
+        """Wake everybody who waits; a second time does nothing."""
+        with self._lock:
+            self._has_happened = True
+            listeners, self._listeners = self._listeners, []
+        for tell in listeners:
+            _call(tell)
+
+    def listen(self, tell: Callable[[], object]) -> None:
+        """Call `tell` when it happens, on the thread that sets it; at once if it has happened.
+
+        What it raises is logged: one listener's failure is neither the others' nor the setter's.
+        """
+        with self._lock:
+            if not self._has_happened:
+                self._listeners.append(tell)
+                return
+        _call(tell)
 
     def wait(self, timeout_s: float) -> None:
         """Return when it has happened or the time is over, whichever is first."""
-        concurrent.futures.wait([self._happened], timeout=timeout_s)
+        happened = threading.Event()
+        with self._listening(happened.set):
+            happened.wait(timeout_s)
 
     async def wait_async(self, timeout_s: float) -> None:
         """Do what `wait` does without blocking the event loop."""
@@ -62,12 +84,22 @@ class Signal:
             if not woken.done():
                 woken.set_result(None)
 
-        def wake_from_anywhere(_: concurrent.futures.Future[None]) -> None:
+        def wake_from_anywhere() -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(wake)
 
-        self._happened.add_done_callback(wake_from_anywhere)
-        await asyncio.wait([woken], timeout=timeout_s)
+        with self._listening(wake_from_anywhere):
+            await asyncio.wait([woken], timeout=timeout_s)
+
+    @contextlib.contextmanager
+    def _listening(self, tell: Callable[[], object]) -> Generator[None]:
+        """Have `tell` called if it happens while the block runs."""
+        self.listen(tell)
+        try:
+            yield
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._listeners.remove(tell)
 
 
 @final
@@ -113,6 +145,13 @@ class Compute:
 Instruction: TypeAlias = Send[Any] | Sleep | Wait | Compute
 Flow: TypeAlias = Generator[Instruction, Any, ResultT]
 """A method's body, to be driven."""
+
+
+def _call(tell: Callable[[], object]) -> None:
+    try:
+        tell()
+    except Exception:  # noqa: BLE001  # a seam: whatever somebody's callback raises is logged
+        _log.exception("a callback failed")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

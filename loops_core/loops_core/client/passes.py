@@ -84,13 +84,16 @@ def _bodies(
             loss_fn_config=loss_fn_config,
             top_k_logprobs=top_k_logprobs,
         )
-    config = whole.model_dump_json(exclude={"data"})
+    largest_bytes = link.driver.transport.max_body_bytes
+    config = "" if largest_bytes is None else whole.model_dump_json(exclude={"data"})
     parts = chunking.split(
         data,
-        largest_bytes=link.driver.transport.max_body_bytes,
+        largest_bytes=largest_bytes,
         group=2 if loss_fn in _PAIRED_LOSSES else 1,
         config_bytes=len(config),
     )
+    if len(parts) == 1:
+        return [whole]
     return [whole.model_copy(update={"data": part}) for part in parts]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
@@ -57,7 +56,6 @@ class BaseFuture(ABC, Generic[ResultT]):
         self._claimed = False
         self._outcome: Outcome[ResultT] | None = None
         self._published = Signal()
-        self._callbacks: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     @property
     @abstractmethod
@@ -128,11 +126,11 @@ class BaseFuture(ABC, Generic[ResultT]):
         if not self.settled:
             self._host.check_open()
             self._host.watcher.watch(self)
-        self._callbacks.add_done_callback(lambda _: fn(self))
+        self._published.listen(lambda: fn(self))
 
     def when_settled(self, fn: Callable[[], object]) -> None:
         """Call `fn` once somebody has settled the future, at once if it is; nobody waits."""
-        self._callbacks.add_done_callback(lambda _: fn())
+        self._published.listen(fn)
 
     @abstractmethod
     def cancel(self) -> bool:
@@ -195,7 +193,6 @@ class BaseFuture(ABC, Generic[ResultT]):
         finally:
             self._outcome = outcome
             self._published.set()
-            self._callbacks.set_result(None)
 
     def _begin(self, mine: Signal) -> Signal:
         with self._lock:

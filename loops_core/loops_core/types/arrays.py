@@ -12,6 +12,11 @@ DType = Literal[
 ]
 """The dtypes a tensor can have; `float32` and `int64` are what servers expect in loss inputs."""
 
+_DTYPES: Final = {name: np.dtype(name) for name in get_args(DType) if name != "bfloat16"}
+
+_NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
+"""NumPy makes up a dtype's name at every call, which takes longer than a look at a small tensor."""
+
 FLOATS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
 """The dtypes that have NaN, and so null."""
 
@@ -27,13 +32,19 @@ def numpy_dtype(name: object) -> np.dtype[Any]:
     Raises:
         ValueError: there is no such tensor dtype.
     """
-    if not isinstance(name, str) or name not in get_args(DType):
+    known = _DTYPES.get(name) if isinstance(name, str) else None
+    if known is not None:
+        return known
+    if name != "bfloat16":
         raise ValueError(f"dtype must be one of {', '.join(get_args(DType))}, not {name!r}")
-    if name == "bfloat16":
-        import ml_dtypes
+    import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Return the name of any NumPy dtype, quickly where it is a tensor dtype."""
+    return _NAMES.get(dtype) or dtype.name
 
 
 def to_array(data: object) -> AnyArray:
@@ -113,7 +124,7 @@ def json_list(data: AnyArray) -> list[Any]:
 
 
 def _check_kind(array: AnyArray) -> AnyArray:
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "biuf" and dtype_name(array.dtype) != "bfloat16":
         raise ValueError(f"data must hold numbers, not {array.dtype.name}")
     return array
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, final
 import numpy as np
 from pydantic import BaseModel, StrictInt, ValidationError
 
-from loops_core.types.arrays import AnyArray, numpy_dtype
+from loops_core.types.arrays import AnyArray, dtype_name, numpy_dtype
 
 MAGIC: Final = b"LOOPSF2\n"
 _ALIGN: Final = 8
@@ -26,9 +26,12 @@ _START: Final = len(MAGIC) + 8
 _NARROW_FROM: Final = 64
 """Shorter int64 arrays stay as they are: to look at them costs more than they would lose."""
 
+_INT64: Final = np.dtype(np.int64)
 _INT32: Final = np.iinfo(np.int32)
 _INTEGERS: Final = (("int32", "i"), ("int64", "q"))
 """The dtypes of a list of integers with their format letters, the narrowest first."""
+
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Span = tuple[str, StrictInt]
@@ -48,11 +51,11 @@ class FrameWriter:
 
     def add(self, array: AnyArray) -> int:
         """Keep one flat array and return its number."""
-        if array.dtype.name == "int64" and array.size >= _NARROW_FROM and _fits_int32(array):
+        if array.dtype == _INT64 and array.size >= _NARROW_FROM and _fits_int32(array):
             array = array.astype(np.int32)
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         raw = np.ascontiguousarray(little).view(np.uint8)
-        return self._add(array.dtype.name, raw.data)
+        return self._add(dtype_name(array.dtype), raw.data)
 
     def add_integers(self, values: list[int]) -> int | None:
         """Keep a list and return its number; None = not kept, int64 cannot hold one of them."""
@@ -106,8 +109,8 @@ class FrameReader:
         array = self._arrays[number]
         if array.dtype == numpy_dtype(dtype):
             return array
-        if array.dtype.name != "int32" or dtype != "int64":
-            raise ValueError(f"frame {number} holds {array.dtype.name}, not {dtype}")
+        if array.dtype != np.int32 or dtype != "int64":
+            raise ValueError(f"frame {number} holds {dtype_name(array.dtype)}, not {dtype}")
         return array.astype(np.int64)
 
     def read_integers(self, number: object) -> list[int]:
@@ -125,11 +128,17 @@ class _Header(BaseModel):
     frames: list[Span]
 
 
-def pack(value: BaseModel) -> bytes:
-    """Return the value as bytes; `unpack` gives an equal one back."""
+def pack(value: BaseModel, *, without: frozenset[str] = frozenset()) -> bytes:
+    """Return the value as bytes; `unpack` gives an equal one back.
+
+    Args:
+        value: what to pack.
+        without: names of its fields that are left out, and come back as their defaults.
+    """
     frames = FrameWriter()
-    body = value.model_dump(mode="json", by_alias=True, context=frames)
-    header = json.dumps({"body": body, "frames": frames.spans}, separators=(",", ":")).encode()
+    exclude = set(without) or None
+    body = value.model_dump(mode="json", by_alias=True, context=frames, exclude=exclude)
+    header = _to_json({"body": body, "frames": frames.spans}).encode()
     parts = [MAGIC, len(header).to_bytes(8, "little"), header, bytes(-len(header) % _ALIGN)]
     for raw in frames.buffers:
         parts += [raw, bytes(-len(raw) % _ALIGN)]
@@ -162,7 +171,7 @@ def _fits_int32(array: AnyArray) -> bool:
 
 def _to_array(number: int, dtype: np.dtype[Any], raw: memoryview) -> AnyArray:
     if len(raw) % dtype.itemsize:
-        raise ValueError(f"frame {number} of {len(raw)} bytes holds no {dtype.name} values")
+        raise ValueError(f"frame {number} of {len(raw)} bytes holds no {dtype_name(dtype)} values")
     if dtype.kind == "b" and len(raw) and np.frombuffer(raw, dtype=np.uint8).max() > 1:
         raise ValueError(f"frame {number} holds other bytes than the two of a bool")
     return np.frombuffer(raw, dtype=dtype.newbyteorder("<"))

@@ -13,6 +13,7 @@ from loops_core.types.arrays import (
     DType,
     check_shape,
     convert,
+    dtype_name,
     json_list,
     numpy_dtype,
     to_array,
@@ -62,11 +63,13 @@ class TensorData(WireModel):
             return given
         data, dtype, shape = given["data"], given.get("dtype"), given.get("shape")
         if isinstance(data, dict):
-            data = _open_frame(cast("dict[str, object]", data), dtype, info)
+            array = _open_frame(cast("dict[str, object]", data), dtype, info)
+            given["data"], given["shape"] = array, check_shape(shape, array)
+            return given
         array = _from_torch(data) if _is_torch(data) else to_array(data)
         is_list = isinstance(data, list | tuple)
         if not is_list:
-            dtype = array.dtype.name if dtype is None else dtype
+            dtype = dtype_name(array.dtype) if dtype is None else dtype
             shape = list(array.shape) if shape is None else shape
         if dtype is None or shape is None:
             missing = "dtype" if dtype is None else "shape"

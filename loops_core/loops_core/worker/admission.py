@@ -51,9 +51,11 @@ class Room:
         Raises:
             ServerShutdownError: the queue is closing.
         """
-        place = self._stand(num_bytes, may_wait=wait_s > 0)
-        if place is None:
+        if self._take(num_bytes):
+            return True
+        if wait_s <= 0:
             return False
+        place = self._stand(num_bytes)
         try:
             place.woken.result(wait_s)
         except TimeoutError:
@@ -65,9 +67,11 @@ class Room:
 
     async def reserve_async(self, num_bytes: int, *, wait_s: float) -> bool:
         """Do what `reserve` does without blocking the event loop or a thread; may be cancelled."""
-        place = self._stand(num_bytes, may_wait=wait_s > 0)
-        if place is None:
+        if self._take(num_bytes):
+            return True
+        if wait_s <= 0:
             return False
+        place = self._stand(num_bytes)
         try:
             if not place.woken.done():
                 await hold(asyncio.wrap_future(place.woken), wait_s, self._clock)
@@ -103,14 +107,21 @@ class Room:
             self._line.clear()
         _wake(refused)
 
-    def _stand(self, num_bytes: int, *, may_wait: bool) -> _Place | None:
-        """Return a place that has its room, or stands in the line if it may; None = no room."""
+    def _take(self, num_bytes: int) -> bool:
+        """Return whether there is room for somebody who does not stand in the line."""
         with self._lock:
-            if self._closed_by is not None:
-                raise _refusal(self._closed_by)
-            if not may_wait and (self._line or not self._fits(num_bytes)):
-                return None
-            place = _Place(num_bytes)
+            self._check_open()
+            if self._line or not self._fits(num_bytes):
+                return False
+            self._num_entries += 1
+            self._num_bytes += num_bytes
+        return True
+
+    def _stand(self, num_bytes: int) -> _Place:
+        """Return a place at the end of the line, which may have its room already."""
+        place = _Place(num_bytes)
+        with self._lock:
+            self._check_open()
             self._line[place] = None
             granted = self._grant()
         _wake(granted)
@@ -127,10 +138,9 @@ class Room:
                 return True
             self._line.pop(place, None)
             granted = self._grant()  # it may have been in the way of smaller ones
-            closed_by = self._closed_by
         _wake(granted)
-        if closed_by is not None:
-            raise _refusal(closed_by)
+        with self._lock:
+            self._check_open()
         return False
 
     def _give_up(self, place: _Place) -> None:
@@ -150,6 +160,10 @@ class Room:
             granted.append(place)
         return granted
 
+    def _check_open(self) -> None:
+        if self._closed_by is not None:
+            raise ServerShutdownError(f"{self._closed_by}: nothing more is accepted")
+
     def _fits(self, num_bytes: int) -> bool:
         return (
             self._num_entries < self._max_entries and self._num_bytes + num_bytes <= self._max_bytes
@@ -159,7 +173,3 @@ class Room:
 def _wake(places: list[_Place]) -> None:
     for place in places:
         place.woken.set_result(None)
-
-
-def _refusal(reason: str) -> ServerShutdownError:
-    return ServerShutdownError(f"{reason}: nothing more is accepted")

@@ -50,16 +50,23 @@ class Database:
         self._thread = threading.Thread(target=self._main, name="loops-log", daemon=True)
         self._thread.start()
 
-    def submit(self, task: Callable[[sa.Connection], T]) -> Future[T]:
+    def submit(
+        self,
+        task: Callable[[sa.Connection], T],
+        *,
+        on_commit: Callable[[T], None] | None = None,
+    ) -> Future[T]:
         """Return the future of `task`, which the thread will run inside a transaction.
 
         The future raises what the task raised, or `TransportError` where the database failed: the
-        task may then have reached the disk or not.
+        task may then have reached the disk or not. `on_commit` is called with what the task
+        returned, in the thread, after the commit and before anybody else learns of it; it must not
+        raise.
 
         Raises:
             ServerShutdownError: the database is closed.
         """
-        job = _Job(task)
+        job = _Job(task, on_commit)
         with self._changed:
             if self._closed:
                 raise ServerShutdownError("the operation log is closed")
@@ -67,9 +74,14 @@ class Database:
             self._changed.notify()
         return job.future
 
-    def run(self, task: Callable[[sa.Connection], T]) -> T:
+    def run(
+        self,
+        task: Callable[[sa.Connection], T],
+        *,
+        on_commit: Callable[[T], None] | None = None,
+    ) -> T:
         """Return what the task returned, once it is durable; raises as the future of `submit`."""
-        return self.submit(task).result()
+        return self.submit(task, on_commit=on_commit).result()
 
     def close(self) -> None:
         """Run what is waiting, then close the file; may be called twice."""
@@ -127,10 +139,13 @@ class Database:
 class _Job(Generic[T]):
     """A task on its way through the thread."""
 
-    __slots__ = ("_claimed", "_result", "_task", "future")
+    __slots__ = ("_claimed", "_on_commit", "_result", "_task", "future")
 
-    def __init__(self, task: Callable[[sa.Connection], T]) -> None:
+    def __init__(
+        self, task: Callable[[sa.Connection], T], on_commit: Callable[[T], None] | None
+    ) -> None:
         self._task = task
+        self._on_commit = on_commit
         self._claimed = False
         self.future: Future[T] = Future()
 
@@ -144,6 +159,8 @@ class _Job(Generic[T]):
         self._result = self._task(connection)
 
     def settle(self) -> None:
+        if self._on_commit is not None:
+            self._on_commit(self._result)
         self.future.set_result(self._result)
 
     def fail(self, error: LoopsError) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, Self, final
 
 from loops_core.clock import Clock, SystemClock
@@ -32,6 +32,7 @@ from loops_core.worker.waits import settled
 _LOG_FILE: Final = "log.sqlite"
 _SNAPSHOTS_FOLDER: Final = "snapshots"
 _MAX_KEY: Final = 256
+_NOT_LOGGED: Final = frozenset({"seq_id"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +146,9 @@ class OperationQueue:
             if not self._room.reserve(len(packed), wait_s=self._settings.submit_wait_s):
                 raise self._busy(len(packed))
         appended = self._append(kind, packed, operation_id)
-        counted = threading.Event()
-        appended.add_done_callback(lambda _: counted.set())
-        counted.wait()
-        return _accept(operation_id, appended.result())
+        counted: SimpleQueue[Future[Appended]] = SimpleQueue()
+        appended.add_done_callback(counted.put)
+        return _accept(operation_id, counted.get().result())
 
     async def submit_async(
         self, kind: OperationKind, body: OperationBody, *, idempotency_key: str | None = None
@@ -248,7 +248,7 @@ class OperationQueue:
             raise UsageError(
                 f"body is a {type(body).__name__}: {kind} takes a {expected.__name__}", field="body"
             )
-        packed = pack(body.model_copy(update={"seq_id": None}))
+        packed = pack(body, without=_NOT_LOGGED)
         if len(packed) > self._settings.max_queued_bytes:
             raise UsageError(
                 f"body has {len(packed)} bytes: the queue holds at most "

@@ -47,6 +47,10 @@ class OperationLog(Protocol):
         """End an entry that still waits; None = there is no such entry."""
         ...
 
+    def peek(self, operation_id: str) -> Outcome | None:
+        """Return what is known of the entry without a wait; None = `find` may know."""
+        ...
+
     def find(self, operation_id: str) -> Future[Outcome | None]:
         """Return a future of what is known of the entry; None = nothing is."""
         ...

@@ -22,6 +22,7 @@ from loops_core.worker.entries import (
     make_cancelled,
 )
 from loops_core.worker.lifecycle import READ_ONLY, EntryState
+from loops_core.worker.log_recent import RecentOutcomes
 from loops_core.worker.log_tables import FORMAT, SNAPSHOTS
 
 
@@ -37,6 +38,7 @@ class DurableLog:
         """Wrap a database that has the tables; use `open`."""
         self._database = database
         self._clock = clock
+        self._recent = RecentOutcomes()
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock) -> Self:
@@ -67,8 +69,16 @@ class DurableLog:
         """
         digest = body_digest(kind, body)
         now_s = self._clock.now()
+
+        def remember(appended: Appended) -> None:
+            if appended.is_new:
+                self._recent.put(
+                    Outcome(operation_id=operation_id, kind=kind.value, state=EntryState.QUEUED)
+                )
+
         return self._database.submit(
-            lambda db: statements.append(db, operation_id, kind.value, digest, body, now_s)
+            lambda db: statements.append(db, operation_id, kind.value, digest, body, now_s),
+            on_commit=remember,
         )
 
     def recall(
@@ -81,7 +91,7 @@ class DurableLog:
     def take(self) -> StoredEntry | None:
         """Return the oldest entry that is to run, running from now on; None = none waits."""
         now_s = self._clock.now()
-        return self._database.run(lambda db: statements.take(db, now_s))
+        return self._database.run(lambda db: statements.take(db, now_s), on_commit=self._remember)
 
     def finish(self, sequence: int, outcome: Outcome, *, take: bool) -> StoredEntry | None:
         """End the running entry and, if `take`, return the next one as `take()` does: one commit.
@@ -96,12 +106,27 @@ class DurableLog:
             statements.finish(db, sequence, outcome, keep_body=is_change)
             return statements.take(db, now_s) if take else None
 
-        return self._database.run(task)
+        def remember(following: StoredEntry | None) -> None:
+            self._recent.put(outcome)
+            self._remember(following)
+
+        return self._database.run(task, on_commit=remember)
 
     def cancel(self, operation_id: str) -> Cancelled | None:
         """End an entry that still waits; None = there is no such entry."""
         outcome = make_cancelled(operation_id, finished_s=self._clock.now())
-        return self._database.run(lambda db: statements.cancel(db, operation_id, outcome))
+
+        def remember(cancelled: Cancelled | None) -> None:
+            if cancelled is not None and cancelled.was_queued:
+                self._recent.put(cancelled.outcome)
+
+        return self._database.run(
+            lambda db: statements.cancel(db, operation_id, outcome), on_commit=remember
+        )
+
+    def peek(self, operation_id: str) -> Outcome | None:
+        """Return what is known of the entry without a wait; None = `find` may know."""
+        return self._recent.get(operation_id)
 
     def find(self, operation_id: str) -> Future[Outcome | None]:
         """Return a future of what is known of the entry; None = nothing is.
@@ -162,9 +187,18 @@ class DurableLog:
         self._database.run(
             lambda db: statements.expire(
                 db, results_before_s=now_s - results_kept_s, keys_before_s=now_s - keys_kept_s
-            )
+            ),
+            on_commit=lambda _: self._recent.forget_ended(),
         )
 
     def close(self) -> None:
         """Write what is under way and close the file; may be called twice."""
+        self._recent.clear()
         self._database.close()
+
+    def _remember(self, taken: StoredEntry | None) -> None:
+        if taken is not None:
+            running = EntryState.RUNNING
+            self._recent.put(
+                Outcome(operation_id=taken.operation_id, kind=taken.kind, state=running)
+            )

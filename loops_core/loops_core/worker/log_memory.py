@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TypeVar, final
+from typing import Final, TypeVar, final
 
 from loops_core.clock import Clock
 from loops_core.errors import LoopsError, ServerShutdownError
@@ -29,12 +29,24 @@ class _Entry:
     """What the log knows of an operation.
 
     Attributes:
+        sequence: its place in the log.
+        kind: which operation it is.
         digest: what a repeat of the submit has to equal.
-        outcome: where it is and, until that expires, what it ended with.
+        num_bytes: the size of its body.
+        body: what was submitted, until it has ended.
+        state: where it is.
+        started_s: when it was taken to be run.
+        outcome: what it ended with, once it has; without result and error when they have expired.
     """
 
+    sequence: int
+    kind: str
     digest: bytes
-    outcome: Outcome
+    num_bytes: int
+    body: bytes
+    state: EntryState = EntryState.QUEUED
+    started_s: float = 0.0
+    outcome: Outcome | None = None
 
 
 @final
@@ -51,8 +63,8 @@ class MemoryLog:
         self._sequence = 0
         self._closed = False
         self._entries: dict[str, _Entry] = {}
-        self._queued: OrderedDict[str, StoredEntry] = OrderedDict()
-        self._running: StoredEntry | None = None
+        self._queued: OrderedDict[str, _Entry] = OrderedDict()
+        self._running: str | None = None
         self._with_result: deque[str] = deque()  # ids in the order of their ends, as the next one
         self._without_result: deque[str] = deque()
 
@@ -65,19 +77,9 @@ class MemoryLog:
             if known is not None:
                 return _settled(_repeated(known, digest))
             self._sequence += 1
-            stored = StoredEntry(
-                sequence=self._sequence,
-                operation_id=operation_id,
-                kind=kind.value,
-                body=body,
-                started_s=0.0,
-                attempts=0,
-                num_bytes=len(body),
-            )
-            waiting = Outcome(operation_id=operation_id, kind=kind.value, state=EntryState.QUEUED)
-            self._entries[operation_id] = _Entry(digest, waiting)
-            self._queued[operation_id] = stored
-        return _settled(Appended(is_new=True, is_same=True))
+            entry = _Entry(self._sequence, kind.value, digest, len(body), body)
+            self._entries[operation_id] = self._queued[operation_id] = entry
+        return _NEW
 
     def recall(
         self, kind: OperationKind, body: bytes, operation_id: str
@@ -103,15 +105,14 @@ class MemoryLog:
         """
         with self._lock:
             self._check_open()
-            if self._running is not None and self._running.sequence == sequence:
+            entry = self._entries.get(outcome.operation_id)
+            if entry is not None and self._running == outcome.operation_id:
                 self._running = None
-                self._end(self._entries[outcome.operation_id], outcome)
-            else:
-                known = self._entries.get(outcome.operation_id)
-                if known is None or known.outcome.state != outcome.state:
-                    raise LoopsError(
-                        f"log entry {sequence} cannot become {outcome.state}: it is not running"
-                    )
+                self._end(entry, outcome)
+            elif entry is None or entry.state != outcome.state:
+                raise LoopsError(
+                    f"log entry {sequence} cannot become {outcome.state}: it is not running"
+                )
             return self._take() if take else None
 
     def cancel(self, operation_id: str) -> Cancelled | None:
@@ -121,25 +122,29 @@ class MemoryLog:
             entry = self._entries.get(operation_id)
             if entry is None:
                 return None
-            stored = self._queued.pop(operation_id, None)
-            if stored is None:
-                return Cancelled(entry.outcome, was_queued=False, num_bytes=0)
-            ended = make_cancelled(operation_id, finished_s=self._clock.now())
-            self._end(entry, replace(ended, kind=stored.kind))
-            return Cancelled(entry.outcome, was_queued=True, num_bytes=stored.num_bytes)
+            was_queued = self._queued.pop(operation_id, None) is not None
+            if was_queued:
+                ended = make_cancelled(operation_id, finished_s=self._clock.now())
+                self._end(entry, replace(ended, kind=entry.kind))
+            outcome = _outcome_of(operation_id, entry)
+            return Cancelled(outcome, was_queued, entry.num_bytes if was_queued else 0)
 
-    def find(self, operation_id: str) -> Future[Outcome | None]:
-        """Return a settled future of what is known of the entry; None = nothing is."""
+    def peek(self, operation_id: str) -> Outcome | None:
+        """Return what is known of the entry; None = nothing is."""
         with self._lock:
             self._check_open()
             entry = self._entries.get(operation_id)
-        return _settled(None if entry is None else entry.outcome)
+            return None if entry is None else _outcome_of(operation_id, entry)
+
+    def find(self, operation_id: str) -> Future[Outcome | None]:
+        """Return a settled future of what is known of the entry; None = nothing is."""
+        return _settled(self.peek(operation_id))
 
     def count_queued(self) -> tuple[int, int]:
         """Return how many entries wait, and the bytes of their bodies."""
         with self._lock:
             self._check_open()
-            return len(self._queued), sum(stored.num_bytes for stored in self._queued.values())
+            return len(self._queued), sum(entry.num_bytes for entry in self._queued.values())
 
     def expire(self, *, results_kept_s: float, keys_kept_s: float) -> None:
         """Drop results, and later keys, of entries that ended longer ago than this."""
@@ -149,7 +154,8 @@ class MemoryLog:
             while self._has_ended(self._with_result, before_s=now_s - results_kept_s):
                 operation_id = self._with_result.popleft()
                 entry = self._entries[operation_id]
-                entry.outcome = replace(entry.outcome, result=None, error=None)
+                if entry.outcome is not None:
+                    entry.outcome = replace(entry.outcome, result=None, error=None)
                 self._without_result.append(operation_id)
             while self._has_ended(self._without_result, before_s=now_s - keys_kept_s):
                 del self._entries[self._without_result.popleft()]
@@ -169,29 +175,47 @@ class MemoryLog:
 
     def _take(self) -> StoredEntry | None:
         if self._running is None and self._queued:
-            operation_id, stored = self._queued.popitem(last=False)
-            self._running = replace(stored, started_s=self._clock.now(), attempts=1)
-            entry = self._entries[operation_id]
-            entry.outcome = replace(entry.outcome, state=EntryState.RUNNING)
-        return self._running
+            self._running, entry = self._queued.popitem(last=False)
+            entry.state = EntryState.RUNNING
+            entry.started_s = self._clock.now()
+        return None if self._running is None else self._stored(self._running)
+
+    def _stored(self, operation_id: str) -> StoredEntry:
+        entry = self._entries[operation_id]
+        return StoredEntry(
+            sequence=entry.sequence,
+            operation_id=operation_id,
+            kind=entry.kind,
+            body=entry.body,
+            started_s=entry.started_s,
+            attempts=1,
+            num_bytes=entry.num_bytes,
+        )
 
     def _end(self, entry: _Entry, outcome: Outcome) -> None:
-        entry.outcome = outcome
+        entry.state, entry.outcome, entry.body = outcome.state, outcome, b""
         self._with_result.append(outcome.operation_id)
 
     def _has_ended(self, ended: deque[str], *, before_s: float) -> bool:
         """Return whether the first of the entries ended by then; they lie in that order."""
-        if not ended:
-            return False
-        finished_s = self._entries[ended[0]].outcome.finished_s
-        return finished_s is not None and finished_s <= before_s
+        outcome = self._entries[ended[0]].outcome if ended else None
+        return outcome is not None and (outcome.finished_s or 0.0) <= before_s
 
 
-def _repeated(known: _Entry, digest: bytes) -> Appended:
-    return Appended(is_new=False, is_same=known.digest == digest)
+def _outcome_of(operation_id: str, entry: _Entry) -> Outcome:
+    if entry.outcome is not None:
+        return entry.outcome
+    return Outcome(operation_id=operation_id, kind=entry.kind, state=entry.state)
 
 
 def _settled(value: T) -> Future[T]:
     future: Future[T] = Future()
     future.set_result(value)
     return future
+
+
+_NEW: Final = _settled(Appended(is_new=True, is_same=True))
+
+
+def _repeated(known: _Entry, digest: bytes) -> Appended:
+    return Appended(is_new=False, is_same=known.digest == digest)

@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import Final, final
 
 from loops_core.clock import Clock
@@ -84,19 +85,21 @@ class Results:
             UnknownRequestError: there is no such operation, or its result has expired.
             ServerShutdownError: the run is closing.
         """
-        news: Future[Outcome | None] = Future()
-        self._add(operation_id, news.set_result)
+        news: SimpleQueue[Outcome | None] = SimpleQueue()
+        notify = news.put  # one object: a set finds it again
+        self._add(operation_id, notify)
         try:
-            status = self._to_status(operation_id, self._log.find(operation_id).result())
+            found = self._log.peek(operation_id) or self._log.find(operation_id).result()
+            status = self._to_status(operation_id, found)
             if status.status != "pending" or hold_s <= 0:
                 return status
             try:
-                outcome = news.result(timeout=hold_s)
-            except TimeoutError:
+                outcome = news.get(timeout=hold_s)
+            except Empty:
                 return status
             return self._to_news(operation_id, outcome)
         finally:
-            self._remove(operation_id, news.set_result)
+            self._remove(operation_id, notify)
 
     async def wait_async(self, operation_id: str, hold_s: float) -> OperationStatus:
         """Do what `wait` does without blocking the event loop; may be cancelled."""
@@ -113,7 +116,8 @@ class Results:
 
         self._add(operation_id, notify)
         try:
-            status = self._to_status(operation_id, await settled(self._log.find(operation_id)))
+            found = self._log.peek(operation_id) or await settled(self._log.find(operation_id))
+            status = self._to_status(operation_id, found)
             if status.status != "pending" or hold_s <= 0:
                 return status
             has_news = await hold(news, hold_s, self._clock)
@@ -133,7 +137,9 @@ class Results:
         news = threading.Event()
         collector = _Collector(news.set)
         with self._collecting(operation_ids, collector):
-            found = {key: self._log.find(key).result() for key in operation_ids}
+            found = {key: self._log.peek(key) for key in operation_ids}
+            for key, find in self._finds(found).items():
+                found[key] = find.result()
             if not (ended := self._ended(found)) and hold_s > 0:
                 news.wait(hold_s)
             return ended or self._ended(collector.take(self._shutdown))
@@ -155,8 +161,9 @@ class Results:
 
         collector = _Collector(wake)
         with self._collecting(operation_ids, collector):
-            finds = {key: self._log.find(key) for key in operation_ids}
-            found = {key: await settled(find) for key, find in finds.items()}
+            found = {key: self._log.peek(key) for key in operation_ids}
+            for key, find in self._finds(found).items():
+                found[key] = await settled(find)
             if not (ended := self._ended(found)) and hold_s > 0:
                 await hold(news, hold_s, self._clock)
             return ended or self._ended(collector.take(self._shutdown))
@@ -177,6 +184,10 @@ class Results:
             self._waiters = left
         for notify in (notify for who in concerned for notify in who):
             notify(None)
+
+    def _finds(self, found: Mapping[str, Outcome | None]) -> dict[str, Future[Outcome | None]]:
+        """Ask the log, all at once, for those that it did not know without a wait."""
+        return {key: self._log.find(key) for key, outcome in found.items() if outcome is None}
 
     @contextlib.contextmanager
     def _collecting(self, operation_ids: Sequence[str], collector: _Collector) -> Generator[None]:

@@ -102,7 +102,8 @@ class Sequencer:
         self._pending = Pending(settings)
         self._settings = settings
         self._clock = clock
-        self._work = threading.Event()
+        self._work = threading.Event()  # set: something may wait that nobody has looked for
+        self._work.set()
         self._is_closing = False
         self._reason = CLOSING
         self._running: str | None = None
@@ -194,9 +195,9 @@ class Sequencer:
     def _loop(self) -> None:
         stored: StoredEntry | None = None
         while True:
-            self._work.clear()
             self._snapshot_if(self._pending.is_due)
-            if stored is None and not self._is_closing:
+            if stored is None and self._work.is_set() and not self._is_closing:
+                self._work.clear()  # before the look: what is appended behind it rings again
                 stored = self._log.take()
             if stored is not None:
                 stored = self._run(stored)
@@ -215,6 +216,10 @@ class Sequencer:
             num_bytes = stored.num_bytes + len(outcome.result or b"")
             self._pending.add(outcome.kind, num_bytes, stored.sequence)
         take = not self._is_closing and not self._pending.is_due
+        if take:
+            self._work.clear()
+        else:
+            self._work.set()
         following = self._log.finish(stored.sequence, outcome, take=take)
         self._running = None if following is None else following.operation_id
         self._results.settle(outcome)

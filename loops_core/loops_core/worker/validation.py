@@ -177,9 +177,8 @@ def _to_ids(tokens: list[int]) -> np.ndarray[Any, Any]:
 
 
 def _check_ids(field: str, ids: np.ndarray[Any, Any], vocab_size: int) -> None:
-    outside = np.flatnonzero((ids < 0) | (ids >= vocab_size))
-    if outside.size:
-        position = int(outside[0])
+    if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
+        position = int(np.flatnonzero((ids < 0) | (ids >= vocab_size))[0])
         raise UsageError(
             f"{field}[{position}] is {ids.ravel()[position]}: expected a token id from 0 to "
             f"{vocab_size - 1}",

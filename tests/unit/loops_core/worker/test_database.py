@@ -137,3 +137,22 @@ def test_a_file_is_flushed_to_the_disk_at_every_commit(tmp_path: Path) -> None:
     full = 2
     assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", full)
     database.close()
+
+
+def test_who_is_told_of_a_commit_is_told_before_anybody_else(database: Database) -> None:
+    told: list[int] = []
+    future = database.submit(lambda _: 5, on_commit=told.append)
+    future.add_done_callback(lambda done: told.append(done.result() + 1))
+    database.run(lambda _: None)
+    assert told == [5, 6]
+
+
+def test_nobody_is_told_of_a_commit_that_failed(database: Database) -> None:
+    told: list[None] = []
+
+    def refuse(_: sa.Connection) -> None:
+        raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        database.run(refuse, on_commit=told.append)
+    assert told == []

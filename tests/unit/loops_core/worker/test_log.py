@@ -127,6 +127,46 @@ def test_a_key_that_has_expired_is_new_again(log: OperationLog, fake_clock: Fake
     assert append(log, "a") == NEW
 
 
+def test_a_peek_never_says_other_than_the_log(log: OperationLog, fake_clock: FakeClock) -> None:
+    def looks_the_same(*keys: str) -> bool:
+        return all(log.peek(key) == log.find(key).result() for key in keys)
+
+    assert log.peek("a") is None
+    for key in "abc":
+        append(log, key)
+        append(log, key)
+    assert looks_the_same("a", "b", "c")
+    stored = log.take()
+    assert stored is not None
+    assert looks_the_same("a", "b", "c")
+    end(log, stored, EntryState.FAILED, at_s=fake_clock.now())
+    log.cancel("b")
+    assert looks_the_same("a", "b", "c")
+    run(log, at_s=fake_clock.now())
+    assert looks_the_same("a", "b", "c")
+    fake_clock.advance(100)
+    log.expire(results_kept_s=10, keys_kept_s=20)
+    assert log.peek("a") is None
+    append(log, "a")
+    assert looks_the_same("a")
+
+
+def test_what_a_process_wrote_itself_is_known_without_a_look_at_the_disk(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    path = tmp_path / "log.sqlite"
+    with closing(DurableLog.open(path, clock=fake_clock)) as log:
+        append(log, "a")
+        assert log.peek("a") is not None
+        run(log)
+        outcome = log.peek("a")
+        assert outcome is not None
+        assert outcome.result == b"result"
+    with closing(DurableLog.open(path, clock=fake_clock)) as log:
+        assert log.peek("a") is None
+        assert log.find("a").result() == outcome
+
+
 def test_a_closed_log_refuses_everything(log: OperationLog) -> None:
     append(log, "a")
     log.close()
