@@ -177,6 +177,13 @@ def check_sample(body: SampleBody, sampler: SamplerDescription) -> None:
     _check_prompt(body, sampler)
     if body.n > _MAX_SAMPLES:
         raise UsageError(f"num_samples must be from 1 to {_MAX_SAMPLES}, not {body.n}", field="n")
+    top_k = body.prompt_logprobs
+    if top_k is not None and not 0 <= top_k <= sampler.vocab_size:
+        raise UsageError(
+            f"topk_prompt_logprobs is {top_k}: expected 0 to {sampler.vocab_size}, the number of "
+            "tokens there are",
+            field="topk_prompt_logprobs",
+        )
     if body.seed is not None and not 0 <= body.seed < 2**63:
         raise UsageError(f"seed must be from 0 to 2**63 - 1, not {body.seed}", field="seed")
     asked = {
