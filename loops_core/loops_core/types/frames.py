@@ -11,12 +11,11 @@ them, and come back as int64.
 
 from __future__ import annotations
 
-import json
 import struct
 from typing import Any, Final, TypeVar, final
 
 import numpy as np
-from pydantic import BaseModel, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter, ValidationError
 
 from loops_core.types.arrays import AnyArray, dtype_name, numpy_dtype
 
@@ -30,8 +29,6 @@ _INT64: Final = np.dtype(np.int64)
 _INT32: Final = np.iinfo(np.int32)
 _INTEGERS: Final = (("int32", "i"), ("int64", "q"))
 """The dtypes of a list of integers with their format letters, the narrowest first."""
-
-_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Span = tuple[str, StrictInt]
@@ -128,17 +125,23 @@ class _Header(BaseModel):
     frames: list[Span]
 
 
+_HEADER_TEXT: Final = TypeAdapter(dict[str, Any], config=ConfigDict(ser_json_inf_nan="constants"))
+
+
 def pack(value: BaseModel, *, without: frozenset[str] = frozenset()) -> bytes:
     """Return the value as bytes; `unpack` gives an equal one back.
 
     Args:
         value: what to pack.
         without: names of its fields that are left out, and come back as their defaults.
+
+    Raises:
+        ValueError: a text in it is no Unicode, such as a file name that was not decoded.
     """
     frames = FrameWriter()
     exclude = set(without) or None
     body = value.model_dump(mode="json", by_alias=True, context=frames, exclude=exclude)
-    header = _to_json({"body": body, "frames": frames.spans}).encode()
+    header = _HEADER_TEXT.dump_json({"body": body, "frames": frames.spans})
     parts = [MAGIC, len(header).to_bytes(8, "little"), header, bytes(-len(header) % _ALIGN)]
     for raw in frames.buffers:
         parts += [raw, bytes(-len(raw) % _ALIGN)]

@@ -248,7 +248,10 @@ class OperationQueue:
             raise UsageError(
                 f"body is a {type(body).__name__}: {kind} takes a {expected.__name__}", field="body"
             )
-        packed = pack(body, without=_NOT_LOGGED)
+        try:
+            packed = pack(body, without=_NOT_LOGGED)
+        except ValueError as error:
+            raise UsageError(f"body cannot be written: {error}", field="body") from error
         if len(packed) > self._settings.max_queued_bytes:
             raise UsageError(
                 f"body has {len(packed)} bytes: the queue holds at most "

@@ -277,7 +277,8 @@ def _to_ended(outcome: Outcome) -> OperationStatus:
     kind = OperationKind(outcome.kind)
     if outcome.result is not None:
         result = unpack(outcome.result, OPERATIONS[kind].result_type)
-        return OperationStatus(status="done", operation=kind, result=result)
+        # what was unpacked is valid: nothing has to be looked at a second time
+        return OperationStatus.model_construct(status="done", operation=kind, result=result)
     assert outcome.error is not None
     error = error_from_body(outcome.error)
     error_class = error.error_class if isinstance(error, RemoteOpError) else None

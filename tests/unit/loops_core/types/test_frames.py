@@ -64,6 +64,24 @@ def test_tensors_come_back_with_every_bit(tensor: TensorData) -> None:
     assert back.data.dtype == tensor.data.dtype
 
 
+def test_numbers_that_are_no_number_come_back() -> None:
+    numbers = {"a": float("nan"), "b": float("inf"), "c": -float("inf")}
+    back = unpack(pack(ForwardBody(data=[], loss_fn_config=numbers)), ForwardBody)
+    assert repr(back.loss_fn_config) == repr(numbers)
+
+
+def test_a_field_that_is_left_out_comes_back_as_its_default() -> None:
+    body = ForwardBody(data=[], seq_id=5, loss_fn="ppo")
+    assert unpack(pack(body, without=frozenset({"seq_id"})), ForwardBody) == ForwardBody(
+        data=[], loss_fn="ppo"
+    )
+
+
+def test_a_text_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        pack(ForwardBody(data=[], loss_fn="\udc80"))
+
+
 @given(wire_values(ForwardBody))
 def test_the_same_value_gives_the_same_bytes(body: ForwardBody) -> None:
     assert pack(body) == pack(body.model_copy(deep=True))

@@ -79,6 +79,14 @@ def test_a_body_of_another_operation_is_refused(open_queue: OpenQueue) -> None:
         queue.submit(OperationKind.OPTIM_STEP, SaveStateBody(name="good"))
 
 
+def test_a_body_that_cannot_be_written_is_refused(open_queue: OpenQueue) -> None:
+    queue = open_queue(ToyMachine())
+    with pytest.raises(UsageError, match="body cannot be written") as caught:
+        queue.submit(*save_of("\udc80"))
+    assert caught.value.field == "body"
+    assert queue.stats().num_queued == 0
+
+
 def test_what_runs_is_what_was_submitted(open_queue: OpenQueue, gate: Gate) -> None:
     machine = ToyMachine(gate=gate)
     queue = open_queue(machine)
