@@ -11,8 +11,8 @@ from pydantic import (
     Field,
     PositiveInt,
     SerializationInfo,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_serializer,
     field_validator,
     model_validator,
@@ -45,9 +45,11 @@ class EncodedTextChunk(WireModel):
 
         def __init__(self, *, tokens: IntegerSequence) -> None: ...
 
-    @field_validator("tokens", mode="before")
+    @field_validator("tokens", mode="wrap")
     @classmethod
-    def _read_tokens(cls, tokens: object, info: ValidationInfo) -> object:
+    def _read_tokens(
+        cls, tokens: object, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> list[int]:
         if isinstance(info.context, FrameReader) and isinstance(tokens, dict):
             return info.context.read_integers(cast("dict[str, object]", tokens).get("frame"))
         if isinstance(tokens, list | tuple):
@@ -56,23 +58,23 @@ class EncodedTextChunk(WireModel):
             if wrong:
                 names = " or ".join(sorted(kind.__name__ for kind in wrong))
                 raise ValueError(f"tokens must be integers, not {names}")
-            return given
+            return read(given)
         if not hasattr(tokens, "__array__"):
             raise ValueError(f"tokens must be a list of integers, not {type(tokens).__name__}")
         array = to_array(tokens)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             problem = f"{array.dtype.name} of shape {list(array.shape)}"
             raise ValueError(f"tokens must be a flat array of integers, not {problem}")
-        return array.tolist()
+        return read(array.tolist())
 
-    @field_serializer("tokens", mode="wrap")
+    @field_serializer("tokens")
     def _write_tokens(
-        self, tokens: list[int], write: SerializerFunctionWrapHandler, info: SerializationInfo
-    ) -> object:
+        self, tokens: list[int], info: SerializationInfo
+    ) -> list[int] | dict[str, int]:
         number = None
         if isinstance(info.context, FrameWriter):
             number = info.context.add_integers(tokens)
-        return write(tokens) if number is None else {"frame": number}
+        return tokens if number is None else {"frame": number}
 
     @property
     def length(self) -> int:
