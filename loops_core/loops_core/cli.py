@@ -141,10 +141,43 @@ def version() -> None:
     typer.echo(__version__)
 
 
+def add_commands(to: typer.Typer) -> None:
+    """Add what plugins bring, and say what to install for what they might have brought."""
+    from loops_core.plugins import Plugins
+
+    groups: dict[str, typer.Typer] = {}
+    commands = Plugins.load().commands()
+    for command in commands:
+        group, _, name = command.name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = typer.Typer(name=group, no_args_is_help=True, help=_GROUPS.get(group))
+            to.add_typer(groups[group])
+        groups.get(group, to).command(name)(command.function)
+    if "serve" not in {command.name for command in commands}:
+        to.command("serve", context_settings={"ignore_unknown_options": True})(_no_serve)
+
+
+_GROUPS = {"bench": "Measure what Loops itself costs."}
+
+
+def _no_serve(_arguments: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+    """Serve trainers and samplers over HTTP; needs pip install 'loops-framework[http]'."""
+    from loops_core.errors import PluginError
+
+    raise PluginError(
+        "no installed plugin brings the command 'serve'; pip install 'loops-framework[http]'"
+    )
+
+
 def main() -> None:
     """Run the command line; a `LoopsError` ends it with its message and exit code 1."""
     try:
+        add_commands(app)
         app()
     except LoopsError as error:
         typer.secho(f"loops: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, ValueError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ or all are gathered. `loops_core.plugins` is the only caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -121,6 +121,20 @@ class CheckpointEvent:
     target: CheckpointTarget
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command that a plugin adds to `loops`.
+
+    Attributes:
+        name: what it is called by; two words, such as `bench protocol`, put it into a group.
+        function: what is run: its parameters are its options, as Typer reads them, its docstring is
+            its help.
+    """
+
+    name: str
+    function: Callable[..., None]
+
+
 @hookspec(firstresult=True)
 def loops_transport(url: str, config: TransportConfig) -> Transport | None:
     """Return a transport for the URL's scheme, or None for a scheme of somebody else.
@@ -171,6 +185,16 @@ def loops_checkpoint_store(uri: str) -> CheckpointStore | None:
 
     Called once when a worker is opened; the first store wins.
     """
+
+
+@hookspec
+def loops_commands() -> Sequence[Command]:
+    """Return commands to add to `loops`. Called once when `loops` starts; all are gathered.
+
+    Quick: what a command needs is imported when it is run. Two commands of one name are a
+    `PluginError`.
+    """
+    return ()
 
 
 @hookspec(firstresult=True)

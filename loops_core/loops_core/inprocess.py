@@ -15,10 +15,9 @@ from typing import Final, TypeVar, final
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import url2pathname
 
-from loops_core.clock import SystemClock
 from loops_core.errors import UsageError
 from loops_core.hooks import TransportConfig, hookimpl
-from loops_core.protocols import BackendConfig, CheckpointStore, Transport
+from loops_core.protocols import CheckpointStore, Transport
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 
@@ -26,7 +25,6 @@ ReplyT = TypeVar("ReplyT", bound=WireModel)
 
 SCHEME: Final = "inproc"
 MEMORY: Final = ":memory:"
-_CHECKPOINTS: Final = "checkpoints"
 
 
 @final
@@ -40,28 +38,20 @@ class InProcessTransport:
             UsageError: the URL names no backend, or an option without value or given twice.
             PluginError: no installed plugin brings the backend.
         """
-        from loops_core.worker.service import Service, ServiceParts
+        from loops_core.worker.opening import ServiceOptions, open_service
 
         name, options = _read_url(url)
         data_dir = options.pop("data_dir", None)
-        losses = config.plugins.loss_functions()
-        backend = config.plugins.open_backend(name, BackendConfig(losses=losses, options=options))
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if data_dir == MEMORY:
             self._scratch = tempfile.TemporaryDirectory(prefix="loops-")
             directory, files = None, Path(self._scratch.name)
         else:
-            directory = _data_dir(data_dir)
+            directory = files = _data_dir(data_dir)
             directory.mkdir(parents=True, exist_ok=True)
-            files = directory
-        self._service = Service(
-            ServiceParts(
-                backend=backend,
-                plugins=config.plugins,
-                store=config.plugins.open_checkpoint_store((files / _CHECKPOINTS).as_uri()),
-                directory=directory,
-                clock=SystemClock(),
-            )
+        self._service = open_service(
+            config.plugins,
+            ServiceOptions(backend=name, backend_options=options, files=files, directory=directory),
         )
         self._closed = False
 

@@ -132,6 +132,20 @@ class Plugins:
                 )
         return tuple(losses)
 
+    def commands(self) -> list[hooks.Command]:
+        """Return the commands that plugins add to `loops`.
+
+        Raises:
+            PluginError: two of them have one name.
+        """
+        commands = self._gather("loops_commands", hooks.Command)
+        for position, command in enumerate(commands):
+            if command.name in (other.name for other in commands[:position]):
+                raise PluginError(
+                    f"two plugins bring a command {command.name!r}; expected one; remove a plugin"
+                )
+        return commands
+
     def open_checkpoint_store(self, uri: str) -> CheckpointStore:
         """Return a store for the URI.
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from loops_core.errors import UnsupportedError
-from loops_core.hooks import TransportConfig, hookimpl
+from loops_core.hooks import Command, TransportConfig, hookimpl
 from loops_core.protocols import Transport
 
 SCHEMES: Final = ("http", "https", "http+unix")
 """The URL schemes that belong to this transport."""
+
+
+@hookimpl
+def loops_commands() -> Sequence[Command]:
+    """Return the commands of this distribution."""
+    from loops_transport_http.command.serve import serve
+
+    return [Command(name="serve", function=serve)]
 
 
 @hookimpl

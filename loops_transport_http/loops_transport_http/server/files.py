@@ -1,0 +1,83 @@
+"""Signed links to checkpoint files: they need no key, expire, and answer ranges."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
+
+from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from loops_core.errors import NotFoundError, UsageError
+from loops_core.types.checkpoint import CheckpointFile, CheckpointFilesResponse
+from loops_transport_http.server.keys import write_secret
+
+_SECRET_FILE: Final = "links.secret"
+_SALT: Final = "checkpoint-file"
+
+
+class LinkError(UsageError):
+    """A link that was not signed here, or whose time is over; travels as 403."""
+
+
+@final
+class FileLinks:
+    """Makes links to local files, and answers them.
+
+    A link holds the file's path, signed: nobody can ask for a file that was not given out. The
+    files themselves were listed by the checkpoint store, so none lies outside of it.
+    """
+
+    def __init__(self, secret: bytes, *, root: Path, kept_s: int) -> None:
+        """Sign with `secret`; files lie below `root`, links are valid for `kept_s` seconds."""
+        self._signer = URLSafeTimedSerializer(secret, salt=_SALT)
+        self._root = root.resolve()
+        self._kept_s = kept_s
+
+    @classmethod
+    def open(cls, directory: Path, *, root: Path, kept_s: int) -> FileLinks:
+        """Return links signed with the directory's secret, which is made if missing."""
+        path = directory / _SECRET_FILE
+        if not path.exists():
+            write_secret(path, secrets.token_bytes(32))
+        return cls(path.read_bytes(), root=root, kept_s=kept_s)
+
+    def sign(self, page: CheckpointFilesResponse, root_url: str) -> CheckpointFilesResponse:
+        """Return the page with links that can be read over HTTP instead of `file:` ones."""
+        files = [self._sign(file, root_url) for file in page.presigned_urls]
+        return page.model_copy(update={"presigned_urls": files})
+
+    def answer(self, request: Request) -> Response:
+        """Return the file that a link means; ranges are answered.
+
+        Raises:
+            LinkError: the link is damaged, or its time is over.
+            NotFoundError: the file is gone.
+        """
+        try:
+            name = self._signer.loads(request.path_params["token"], max_age=self._kept_s)
+        except SignatureExpired as error:
+            raise LinkError("the link's time is over: ask for a new one", field="token") from error
+        except BadSignature as error:
+            raise LinkError("the link is damaged: ask for a new one", field="token") from error
+        path = (self._root / name).resolve()
+        if not path.is_relative_to(self._root) or not path.is_file():
+            raise NotFoundError("the checkpoint's file is gone", kind="file")
+        return FileResponse(path, media_type="application/octet-stream")
+
+    def _sign(self, file: CheckpointFile, root_url: str) -> CheckpointFile:
+        parts = urlsplit(file.url)
+        if parts.scheme != "file":
+            return file
+        path = Path(url2pathname(parts.path)).resolve()
+        token = self._signer.dumps(path.relative_to(self._root).as_posix())
+        leaf = quote(Path(file.relative_file_name).name)
+        return file.model_copy(update={"url": f"{root_url}/files/{token}/{leaf}"})
+
+
+SignPage = Callable[[CheckpointFilesResponse, str], CheckpointFilesResponse]

@@ -1,0 +1,130 @@
+"""A server process: a socket, uvicorn, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+from typing import Final, final
+
+import uvicorn
+
+from loops_core.errors import UsageError
+from loops_transport_http.server.app import Front
+
+KEEP_ALIVE_S: Final = 150
+"""Longer than published clients keep an idle connection, so that they close it and not we."""
+
+_GRACE_S: Final = 90
+"""How long connections may take to end once the server is told to."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether nobody but this machine can reach an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises:
+        UsageError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"host {host} port {port} cannot be listened on: {error}", field="port"
+        ) from error
+    return listener
+
+
+@final
+class _Server(uvicorn.Server):
+    """Tells the application that the end has come, and ends with status 0."""
+
+    def __init__(self, config: uvicorn.Config, front: Front, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._front = front
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Handle the signals that end a server while the block runs, on the event loop."""
+        loop = asyncio.get_running_loop()
+        ending = (signal.SIGINT, signal.SIGTERM)
+        for sig in ending:
+            loop.add_signal_handler(sig, self._on_signal, sig)
+        try:
+            yield
+        finally:
+            for sig in ending:
+                loop.remove_signal_handler(sig)
+
+    def _on_signal(self, sig: int) -> None:
+        """Begin the end; a second signal ends the process at once."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        self._front.closing.set()
+        self.should_exit = True
+
+
+def run_server(
+    make_front: Callable[[], Front],
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    access_log: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what runs, answer held polls, and return."""
+
+    async def main() -> None:
+        front = make_front()
+        config = uvicorn.Config(
+            front.app(),
+            http="httptools",
+            lifespan="on",
+            log_level="info" if access_log else "warning",
+            access_log=access_log,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        await _Server(config, front, on_ready).serve([listener])
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
