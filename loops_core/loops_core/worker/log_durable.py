@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import Future
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Self, final
 
 import sqlalchemy as sa
 
 from loops_core.clock import Clock
-from loops_core.errors import CheckpointError, TransportError
+from loops_core.errors import CheckpointError, LoopsError, TransportError
 from loops_core.types.operation import OperationKind
 from loops_core.worker import log_statements as statements
 from loops_core.worker.database import Database
@@ -32,6 +34,9 @@ class DurableLog:
 
     What a method or its future returned is on the disk. The bodies of entries that changed the
     state stay until `add_snapshot` lets them go, for the replay.
+
+    Once a look has found that nothing waits, the next append takes its entry in the same commit:
+    the next look then finds it here, without a commit of its own.
     """
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
@@ -39,6 +44,8 @@ class DurableLog:
         self._database = database
         self._clock = clock
         self._recent = RecentOutcomes()
+        self._is_idle = False  # read and written in the database's thread only
+        self._handed: SimpleQueue[StoredEntry] = SimpleQueue()
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock) -> Self:
@@ -70,16 +77,23 @@ class DurableLog:
         digest = body_digest(kind, body)
         now_s = self._clock.now()
 
+        taken: StoredEntry | None = None
+
+        def task(db: sa.Connection) -> Appended:
+            nonlocal taken
+            appended = statements.append(db, operation_id, kind.value, digest, body, now_s)
+            taken = statements.take(db, now_s) if appended.is_new and self._is_idle else None
+            return appended
+
         def remember(appended: Appended) -> None:
             if appended.is_new:
-                self._recent.put(
-                    Outcome(operation_id=operation_id, kind=kind.value, state=EntryState.QUEUED)
-                )
+                waiting = EntryState.QUEUED
+                self._recent.put(Outcome(operation_id=operation_id, kind=kind.value, state=waiting))
+            if taken is not None and self._is_idle:
+                self._remember(taken)
+                self._handed.put(taken)
 
-        return self._database.submit(
-            lambda db: statements.append(db, operation_id, kind.value, digest, body, now_s),
-            on_commit=remember,
-        )
+        return self._database.submit(task, on_commit=remember)
 
     def recall(
         self, kind: OperationKind, body: bytes, operation_id: str
@@ -90,8 +104,16 @@ class DurableLog:
 
     def take(self) -> StoredEntry | None:
         """Return the oldest entry that is to run, running from now on; None = none waits."""
+        handed = self._drop_handed()
+        if handed is not None:
+            return handed
         now_s = self._clock.now()
-        return self._database.run(lambda db: statements.take(db, now_s), on_commit=self._remember)
+
+        def remember(taken: StoredEntry | None) -> None:
+            self._remember(taken)
+            self._drop_handed()  # an append that came between took the entry found here
+
+        return self._database.run(lambda db: statements.take(db, now_s), on_commit=remember)
 
     def finish(self, sequence: int, outcome: Outcome, *, take: bool) -> StoredEntry | None:
         """End the running entry and, if `take`, return the next one as `take()` does: one commit.
@@ -108,7 +130,8 @@ class DurableLog:
 
         def remember(following: StoredEntry | None) -> None:
             self._recent.put(outcome)
-            self._remember(following)
+            if take:
+                self._remember(following)
 
         return self._database.run(task, on_commit=remember)
 
@@ -194,9 +217,21 @@ class DurableLog:
     def close(self) -> None:
         """Write what is under way and close the file; may be called twice."""
         self._recent.clear()
+        handed = self._drop_handed()
+        if handed is not None:
+            with contextlib.suppress(LoopsError):  # then it counts as interrupted
+                self._database.run(lambda db: statements.put_back(db, handed.sequence))
         self._database.close()
 
+    def _drop_handed(self) -> StoredEntry | None:
+        """Return what the last append took, once."""
+        with contextlib.suppress(Empty):
+            return self._handed.get_nowait()
+        return None
+
     def _remember(self, taken: StoredEntry | None) -> None:
+        """Keep in mind what a look has found, or that it found nothing."""
+        self._is_idle = taken is None
         if taken is not None:
             running = EntryState.RUNNING
             self._recent.put(

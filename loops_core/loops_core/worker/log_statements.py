@@ -52,6 +52,12 @@ _OLDEST: Final = (
     _STORED.where(ENTRIES.c.state == sa.bindparam("state")).order_by(ENTRIES.c.sequence).limit(1)
 )
 
+_NEXT: Final = (
+    _STORED.where(ENTRIES.c.state.in_([EntryState.RUNNING.value, EntryState.QUEUED.value]))
+    .order_by(ENTRIES.c.state.desc(), ENTRIES.c.sequence)  # "running" stands behind "queued"
+    .limit(1)
+)
+
 _FOUND: Final = (
     sa.select(
         ENTRIES.c.sequence,
@@ -132,12 +138,9 @@ def take(db: sa.Connection, started_s: float) -> StoredEntry | None:
     One that is running already comes first: it was taken by a run of this function whose answer
     never arrived.
     """
-    row = db.execute(_OLDEST, {"state": EntryState.RUNNING.value}).first()
-    if row is not None:
-        return _stored(row)
-    row = db.execute(_OLDEST, {"state": EntryState.QUEUED.value}).first()
-    if row is None:
-        return None
+    row = db.execute(_NEXT).first()
+    if row is None or row.state == EntryState.RUNNING.value:
+        return None if row is None else _stored(row)
     _step(db, _START, row.sequence, EntryStep.START, started_s)
     return replace(_stored(row), started_s=started_s, attempts=row.attempts + 1)
 
@@ -179,6 +182,15 @@ def requeue(db: sa.Connection, sequence: int) -> None:
     before, after = TRANSITIONS[EntryStep.INTERRUPT]
     db.execute(
         _MOVE.values(state=sa.bindparam("after")),
+        {"which": sequence, "before": before.value, "after": after.value},
+    )
+
+
+def put_back(db: sa.Connection, sequence: int) -> None:
+    """Let an entry wait again that was taken and never begun: it was no attempt."""
+    before, after = TRANSITIONS[EntryStep.INTERRUPT]
+    db.execute(
+        _MOVE.values(state=sa.bindparam("after"), attempts=ENTRIES.c.attempts - 1),
         {"which": sequence, "before": before.value, "after": after.value},
     )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.recovery.toy import FakeClock, load_of, save_of
+import sqlalchemy as sa
+from sqlalchemy import event
+from tests.recovery.toy import PATIENCE_S, FakeClock, load_of, save_of
 
 from loops_core.errors import CheckpointError, LoopsError, ServerShutdownError
 from loops_core.types.frames import pack
@@ -34,6 +38,21 @@ def log(
         made = DurableLog.open(tmp_path / "log.sqlite", clock=fake_clock)
     yield made
     made.close()
+
+
+@contextmanager
+def counted_commits() -> Generator[list[object]]:
+    """Return a list that grows with every commit."""
+    commits: list[object] = []
+
+    def count(connection: object) -> None:
+        commits.append(connection)
+
+    event.listen(sa.Engine, "commit", count)
+    try:
+        yield commits
+    finally:
+        event.remove(sa.Engine, "commit", count)
 
 
 def append(log: OperationLog, key: str, name: str = "good") -> Appended:
@@ -301,6 +320,65 @@ def test_in_memory_a_body_goes_with_the_end_and_the_rest_with_the_key(
     tracemalloc.stop()
     assert with_keys < 400_000
     assert without_keys < 10_000
+
+
+def test_an_entry_is_taken_once_by_whoever_comes_first(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    log = DurableLog.open(tmp_path / "log.sqlite", clock=fake_clock)
+    go = threading.Event()
+    with closing(log), ThreadPoolExecutor() as pool:
+        assert log.take() is None
+        busy = log._database.submit(lambda _: go.wait(PATIENCE_S))  # pyright: ignore[reportPrivateUsage]
+        waiting = log._database._waiting  # pyright: ignore[reportPrivateUsage]
+        while waiting:
+            threading.Event().wait(0)
+        kind, body = save_of("good")
+        appends = [log.append(kind, pack(body), key) for key in "ab"]
+        taking = pool.submit(log.take)
+        while len(waiting) < 3:
+            threading.Event().wait(0)
+        go.set()
+        assert [append.result() for append in appends] == [NEW, NEW]
+        assert busy.result()
+        first = taking.result()
+        assert first is not None
+        assert first.operation_id == "a"
+        end(log, first, EntryState.DONE, at_s=0)
+        assert run(log).operation_id == "b"
+        assert log.take() is None
+
+
+def test_an_append_to_an_idle_log_is_one_commit_with_its_take(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    log = DurableLog.open(tmp_path / "log.sqlite", clock=fake_clock)
+    with closing(log), counted_commits() as commits:
+        assert log.take() is None
+        commits.clear()
+        append(log, "a")
+        taken = log.take()
+        assert taken is not None
+        assert (taken.operation_id, taken.attempts) == ("a", 1)
+        outcome = Outcome(operation_id="a", kind=taken.kind, state=EntryState.DONE, finished_s=0)
+        assert log.finish(taken.sequence, outcome, take=True) is None
+        assert len(commits) == 2
+
+
+def test_what_was_taken_and_never_begun_is_no_attempt(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    path = tmp_path / "log.sqlite"
+    with closing(DurableLog.open(path, clock=fake_clock)) as log:
+        assert log.take() is None
+        append(log, "a")
+        append(log, "b")
+    with closing(DurableLog.open(path, clock=fake_clock)) as log:
+        assert log.interrupted() is None
+        assert log.count_queued()[0] == 2
+        taken = log.take()
+        assert taken is not None
+        assert (taken.operation_id, taken.attempts) == ("a", 1)
 
 
 def test_a_file_that_is_no_log_is_refused(tmp_path: Path, fake_clock: FakeClock) -> None:
