@@ -141,20 +141,27 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def add_commands(to: typer.Typer) -> None:
-    """Add what plugins bring, and say what to install for what they might have brought."""
+def make_app() -> typer.Typer:
+    """Return the command line with what plugins bring.
+
+    Raises:
+        PluginError: a plugin does not load, or two bring one command.
+    """
     from loops_core.plugins import Plugins
 
+    whole = typer.Typer()
+    whole.info, whole.registered_commands = app.info, list(app.registered_commands)
     groups: dict[str, typer.Typer] = {}
     commands = Plugins.load().commands()
     for command in commands:
         group, _, name = command.name.rpartition(" ")
         if group and group not in groups:
             groups[group] = typer.Typer(name=group, no_args_is_help=True, help=_GROUPS.get(group))
-            to.add_typer(groups[group])
-        groups.get(group, to).command(name)(command.function)
+            whole.add_typer(groups[group])
+        groups.get(group, whole).command(name)(command.function)
     if "serve" not in {command.name for command in commands}:
-        to.command("serve", context_settings={"ignore_unknown_options": True})(_no_serve)
+        whole.command("serve", context_settings={"ignore_unknown_options": True})(_no_serve)
+    return whole
 
 
 _GROUPS = {"bench": "Measure what Loops itself costs."}
@@ -172,8 +179,7 @@ def _no_serve(_arguments: Annotated[list[str] | None, typer.Argument(hidden=True
 def main() -> None:
     """Run the command line; a `LoopsError` ends it with its message and exit code 1."""
     try:
-        add_commands(app)
-        app()
+        make_app()()
     except LoopsError as error:
         typer.secho(f"loops: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, ValueError) else 1)

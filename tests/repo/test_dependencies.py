@@ -20,8 +20,8 @@ MEMBERS = ("loops_core", "loops_transport_http", "loops_backend_jax", "loops_moc
 # Imported inside functions that are called with, or asked for, values of that very library.
 CALLERS_OWN = {"loops_core": {"jax", "torch"}, "loops_backend_jax": {"torch"}}
 
-# Imported by others at our wish: jinja2 by transformers, httptools by uvicorn, h2 by httpx, psycopg by
-# SQLAlchemy; pip is run as a program.
+# Imported by others at our wish: jinja2 by transformers, httptools by uvicorn, h2 by httpx, psycopg
+# by SQLAlchemy; pip is run as a program.
 NOT_IMPORTED = {"h2", "httptools", "jinja2", "pip", "psycopg"}
 
 

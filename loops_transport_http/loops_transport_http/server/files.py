@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, final
 from urllib.parse import quote, urlsplit
@@ -16,13 +17,14 @@ from starlette.responses import FileResponse, Response
 from loops_core.errors import NotFoundError, UsageError
 from loops_core.types.checkpoint import CheckpointFile, CheckpointFilesResponse
 from loops_transport_http.server.keys import write_secret
+from loops_transport_http.server.refusals import Refused
 
 _SECRET_FILE: Final = "links.secret"
 _SALT: Final = "checkpoint-file"
 
 
-class LinkError(UsageError):
-    """A link that was not signed here, or whose time is over; travels as 403."""
+_DAMAGED: Final = "the link is damaged: ask for a new one"
+_OVER: Final = "the link's time is over: ask for a new one"
 
 
 @final
@@ -56,15 +58,15 @@ class FileLinks:
         """Return the file that a link means; ranges are answered.
 
         Raises:
-            LinkError: the link is damaged, or its time is over.
+            Refused: (403) the link is damaged, or its time is over.
             NotFoundError: the file is gone.
         """
         try:
             name = self._signer.loads(request.path_params["token"], max_age=self._kept_s)
         except SignatureExpired as error:
-            raise LinkError("the link's time is over: ask for a new one", field="token") from error
+            raise Refused(HTTPStatus.FORBIDDEN, UsageError(_OVER, field="token")) from error
         except BadSignature as error:
-            raise LinkError("the link is damaged: ask for a new one", field="token") from error
+            raise Refused(HTTPStatus.FORBIDDEN, UsageError(_DAMAGED, field="token")) from error
         path = (self._root / name).resolve()
         if not path.is_relative_to(self._root) or not path.is_file():
             raise NotFoundError("the checkpoint's file is gone", kind="file")

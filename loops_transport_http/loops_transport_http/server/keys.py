@@ -12,19 +12,17 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Self, final
 
 from loops_core.errors import UsageError
 from loops_core.worker.records import LOCAL_OWNER
+from loops_transport_http.server.refusals import Refused
 
 OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _FILE: Final = "keys.json"
 _KEY_BYTES: Final = 32
-
-
-class UnauthorizedError(UsageError):
-    """No key, or one that nobody has; travels as 401."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class KeyRing:
         """Return whose key an Authorization header holds.
 
         Raises:
-            UnauthorizedError: it holds none that is known.
+            Refused: (401) it holds none that is known.
         """
         if self._is_open:
             return LOCAL_OWNER
@@ -94,12 +92,13 @@ class KeyRing:
             if hmac.compare_digest(known.digest, digest):
                 owner = known.owner
         if owner is None or not key:
-            raise UnauthorizedError(
+            error = UsageError(
                 "no key, or one that is not known here: expected the header "
                 "'Authorization: Api-Key KEY' or 'Bearer KEY'",
                 field="api_key",
                 hint="pass api_key, or set LOOPS_API_KEY",
             )
+            raise Refused(HTTPStatus.UNAUTHORIZED, error)
         return owner
 
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final, final
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +15,7 @@ from loops_core.errors import BusyError, UnreachableError, UsageError
 from loops_core.types.base import WireModel
 from loops_core.types.operation import OperationBody
 from loops_core.types.routes import BatchPart, Call, Route, SamplerPin
+from loops_transport_http.server.refusals import Refused
 from loops_transport_http.server.settings import ServerSettings
 from loops_transport_http.wire import bodies, names
 
@@ -22,10 +24,6 @@ LOCAL: Final = "local"
 
 _SMALL_BODY: Final = 64 * 1024
 """Up to this many bytes a body is read in less time than handing it to a thread takes."""
-
-
-class BodyTooLargeError(UsageError):
-    """A body over the bound; travels as 413."""
 
 
 @final
@@ -43,7 +41,7 @@ class BodyReader:
         """Give the request's body, whose room is taken while the block runs.
 
         Raises:
-            BodyTooLargeError: it is over the bound.
+            Refused: (413) it is over the bound.
             BusyError: there was no room, or the client was too slow.
             UnreachableError: the client has gone.
         """
@@ -75,9 +73,10 @@ class BodyReader:
     def _check(self, size: int) -> None:
         bound = self._settings.max_body_bytes
         if size > bound:
-            raise BodyTooLargeError(
+            error = UsageError(
                 f"body has more than {bound} bytes: send the data in several calls", field="body"
             )
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
 
     @asynccontextmanager
     async def _room(self, size: int) -> AsyncGenerator[None]:

@@ -25,20 +25,12 @@ from loops_core.types.deployment import (
 from loops_core.types.operation import Accepted, OperationStatus
 from loops_core.types.routes import Call
 from loops_core.types.sampling import Completions
-from loops_transport_http.server.files import LinkError, SignPage
-from loops_transport_http.server.keys import UnauthorizedError
-from loops_transport_http.server.reading import BodyTooLargeError
+from loops_transport_http.server.files import SignPage
+from loops_transport_http.server.refusals import Refused
 from loops_transport_http.wire import bodies, errors, names
 
 _PACKED: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name})
 """Routes whose replies hold tensors."""
-
-_OWN_STATUS: Final[dict[type[LoopsError], int]] = {
-    UnauthorizedError: 401,
-    LinkError: 403,
-    BodyTooLargeError: 413,
-}
-"""Statuses of errors that only HTTP has; they travel as the class they derive from."""
 
 
 def write_reply(call: Call[Any], reply: WireModel, request: Request) -> Response:
@@ -61,14 +53,13 @@ def write_reply(call: Call[Any], reply: WireModel, request: Request) -> Response
     return Response(content, status, headers, media_type)
 
 
-def write_refusal(error: LoopsError) -> Response:
+def write_refusal(refusal: LoopsError | Refused) -> Response:
     """Return the response to a call that was refused."""
-    own = next((status for cls, status in _OWN_STATUS.items() if isinstance(error, cls)), None)
-    if own is not None:
-        plain = type(error).__mro__[1]
-        error = plain(error.message, **error.fields())
-    status, headers, content = errors.write_error(error)
-    return Response(content, own or status, headers)
+    if isinstance(refusal, Refused):
+        _, headers, content = errors.write_error(refusal.error)
+        return Response(content, refusal.status, headers)
+    status, headers, content = errors.write_error(refusal)
+    return Response(content, status, headers)
 
 
 def with_addresses(reply: WireModel, root_url: str, sign: SignPage) -> WireModel:

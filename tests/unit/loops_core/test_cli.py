@@ -22,6 +22,13 @@ def test_the_quickstarts_help_names_models_and_outputs() -> None:
     assert all(word in result.output for word in ("loops-tiny", "smollm2", "PEFT", "--output"))
 
 
+def test_the_commands_of_plugins_are_there_and_teach() -> None:
+    result = CliRunner().invoke(cli.make_app(), ["--help"])
+    assert all(name in result.output for name in ("quickstart", "serve"))
+    help_of_serve = CliRunner().invoke(cli.make_app(), ["serve", "--help"]).output
+    assert all(word in help_of_serve for word in ("--base-model", "LOOPS_API_KEY", "SIGTERM"))
+
+
 def test_plugins_are_listed_with_their_hooks() -> None:
     result = CliRunner().invoke(cli.app, ["plugins"])
     assert result.exit_code == 0

@@ -14,7 +14,7 @@ import pytest
 
 from loops_core import hooks
 from loops_core.errors import NotFoundError, PluginError
-from loops_core.hooks import hookimpl
+from loops_core.hooks import Command, hookimpl
 from loops_core.plugins import Plugins
 from loops_core.protocols import BackendConfig, LossFunction, RunSpec, TrainerSpec
 from loops_core.types.checkpoint import CheckpointTarget
@@ -146,6 +146,17 @@ def test_an_extra_plugin_given_twice_is_refused() -> None:
         Plugins.load(extra=[extra, extra])
 
 
+def test_commands_of_all_plugins_are_gathered_and_two_of_one_name_refused() -> None:
+    one, two = (
+        Command(name="one", function=lambda: None),
+        Command(name="two", function=lambda: None),
+    )
+    brings = plugin_with(loops_commands=lambda: [one]), plugin_with(loops_commands=lambda: [two])
+    assert {"one", "two"} <= {command.name for command in alone(*brings).commands()}
+    with pytest.raises(PluginError, match="two plugins bring a command 'one'"):
+        alone(*brings, plugin_with(loops_commands=lambda: [one])).commands()
+
+
 def test_sets_of_plugins_are_separate() -> None:
     Plugins.load(extra=[plugin_with(loops_model_names=lambda: ["extra"])])
     assert "extra" not in Plugins.load().model_names()
@@ -240,6 +251,7 @@ WRONG_ANSWERS: list[tuple[str, object, Callable[[Plugins], object]]] = [
     ("loops_loss_functions", [len], lambda plugins: plugins.loss_functions()),
     ("loops_model_names", "tiny", lambda plugins: plugins.model_names()),
     ("loops_model_names", [None], lambda plugins: plugins.model_names()),
+    ("loops_commands", ["serve"], lambda plugins: plugins.commands()),
 ]
 
 
