@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar, final
 
 from loops_core.clock import Clock
-from loops_core.errors import LoopsError, ServerShutdownError
+from loops_core.errors import LoopsError, ServerShutdownError, TransportError
 from loops_core.types.operation import OperationKind
 from loops_core.worker.entries import (
     Appended,
@@ -20,8 +20,12 @@ from loops_core.worker.entries import (
     make_cancelled,
 )
 from loops_core.worker.lifecycle import EntryState
+from loops_core.worker.spill import Piece, Spill
 
 T = TypeVar("T")
+
+_MAX_BYTES: Final = 256 * 1024 * 1024
+"""Most bytes of results that one run keeps in memory."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class _Entry:
         state: where it is.
         started_s: when it was taken to be run.
         outcome: what it ended with, once it has; without result and error when they have expired.
+        spilled: where the result lies that memory had no room for.
     """
 
     sequence: int
@@ -47,24 +52,30 @@ class _Entry:
     state: EntryState = EntryState.QUEUED
     started_s: float = 0.0
     outcome: Outcome | None = None
+    spilled: Piece | None = None
 
 
 @final
 class MemoryLog:
     """An `OperationLog` of a run that has no directory; see there for what each call promises.
 
-    A body is dropped as soon as its entry has ended: there is no replay.
+    A body is dropped as soon as its entry has ended: there is no replay. Results beyond `max_bytes`
+    wait in a temporary file to be read or to expire, the oldest first.
     """
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, max_bytes: int = _MAX_BYTES) -> None:
         """Start empty."""
         self._clock = clock
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._sequence = 0
         self._closed = False
         self._entries: dict[str, _Entry] = {}
         self._queued: OrderedDict[str, _Entry] = OrderedDict()
         self._running: str | None = None
+        self._spill = Spill()
+        self._in_memory: deque[tuple[str, int]] = deque()  # ids with the sizes of their results
+        self._num_bytes = 0
         self._with_result: deque[str] = deque()  # ids in the order of their ends, as the next one
         self._without_result: deque[str] = deque()
 
@@ -126,7 +137,7 @@ class MemoryLog:
             if was_queued:
                 ended = make_cancelled(operation_id, finished_s=self._clock.now())
                 self._end(entry, replace(ended, kind=entry.kind))
-            outcome = _outcome_of(operation_id, entry)
+            outcome = self._outcome_of(operation_id, entry)
             return Cancelled(outcome, was_queued, entry.num_bytes if was_queued else 0)
 
     def peek(self, operation_id: str) -> Outcome | None:
@@ -134,7 +145,7 @@ class MemoryLog:
         with self._lock:
             self._check_open()
             entry = self._entries.get(operation_id)
-            return None if entry is None else _outcome_of(operation_id, entry)
+            return None if entry is None else self._outcome_of(operation_id, entry)
 
     def find(self, operation_id: str) -> Future[Outcome | None]:
         """Return a settled future of what is known of the entry; None = nothing is."""
@@ -153,9 +164,7 @@ class MemoryLog:
             self._check_open()
             while self._has_ended(self._with_result, before_s=now_s - results_kept_s):
                 operation_id = self._with_result.popleft()
-                entry = self._entries[operation_id]
-                if entry.outcome is not None:
-                    entry.outcome = replace(entry.outcome, result=None, error=None)
+                self._drop_result(operation_id)
                 self._without_result.append(operation_id)
             while self._has_ended(self._without_result, before_s=now_s - keys_kept_s):
                 del self._entries[self._without_result.popleft()]
@@ -164,6 +173,8 @@ class MemoryLog:
         """Forget everything; may be called twice."""
         with self._lock:
             self._closed = True
+            self._spill.close()
+            self._in_memory.clear()
             self._entries.clear()
             self._queued.clear()
             self._with_result.clear()
@@ -195,17 +206,46 @@ class MemoryLog:
     def _end(self, entry: _Entry, outcome: Outcome) -> None:
         entry.state, entry.outcome, entry.body = outcome.state, outcome, b""
         self._with_result.append(outcome.operation_id)
+        if outcome.result:
+            self._in_memory.append((outcome.operation_id, len(outcome.result)))
+            self._num_bytes += len(outcome.result)
+            while self._num_bytes > self._max_bytes:
+                self._spill_oldest()
+
+    def _spill_oldest(self) -> None:
+        operation_id, num_bytes = self._in_memory[0]
+        entry = self._entries[operation_id]
+        if entry.outcome is not None and entry.outcome.result is not None:
+            try:
+                entry.spilled = self._spill.put(entry.outcome.result)
+            except OSError as error:
+                raise TransportError(f"a result has room nowhere: {error}") from error
+            entry.outcome = replace(entry.outcome, result=None)
+        self._in_memory.popleft()
+        self._num_bytes -= num_bytes
+
+    def _drop_result(self, operation_id: str) -> None:
+        """Forget the oldest result."""
+        entry = self._entries[operation_id]
+        if entry.spilled is not None:
+            self._spill.drop(entry.spilled)
+            entry.spilled = None
+        elif self._in_memory and self._in_memory[0][0] == operation_id:
+            self._num_bytes -= self._in_memory.popleft()[1]
+        if entry.outcome is not None:
+            entry.outcome = replace(entry.outcome, result=None, error=None)
+
+    def _outcome_of(self, operation_id: str, entry: _Entry) -> Outcome:
+        if entry.outcome is None:
+            return Outcome(operation_id=operation_id, kind=entry.kind, state=entry.state)
+        if entry.spilled is not None:
+            return replace(entry.outcome, result=self._spill.get(entry.spilled))
+        return entry.outcome
 
     def _has_ended(self, ended: deque[str], *, before_s: float) -> bool:
         """Return whether the first of the entries ended by then; they lie in that order."""
         outcome = self._entries[ended[0]].outcome if ended else None
         return outcome is not None and (outcome.finished_s or 0.0) <= before_s
-
-
-def _outcome_of(operation_id: str, entry: _Entry) -> Outcome:
-    if entry.outcome is not None:
-        return entry.outcome
-    return Outcome(operation_id=operation_id, kind=entry.kind, state=entry.state)
 
 
 def _settled(value: T) -> Future[T]:

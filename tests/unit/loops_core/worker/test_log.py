@@ -381,6 +381,35 @@ def test_what_was_taken_and_never_begun_is_no_attempt(
         assert (taken.operation_id, taken.attempts) == ("a", 1)
 
 
+def test_results_that_memory_has_no_room_for_read_the_same(fake_clock: FakeClock) -> None:
+    with closing(MemoryLog(clock=fake_clock, max_bytes=2_500)) as log:
+        tracemalloc.start()
+        for n in range(100):
+            append(log, str(n))
+            stored = log.take()
+            assert stored is not None
+            outcome = Outcome(
+                operation_id=str(n),
+                kind=stored.kind,
+                state=EntryState.DONE,
+                result=bytes([n]) * 10_000 if n == 50 else bytes([n]) * 1_000,
+                finished_s=fake_clock.now() + n,
+            )
+            log.finish(stored.sequence, outcome, take=False)
+        num_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert num_bytes < 100_000
+        found = [log.find(str(n)).result() for n in range(100)]
+        results = [None if outcome is None else outcome.result for outcome in found]
+        assert results[49:52] == [bytes([49]) * 1_000, bytes([50]) * 10_000, bytes([51]) * 1_000]
+        assert results[99] == bytes([99]) * 1_000
+        fake_clock.advance(70)
+        log.expire(results_kept_s=10, keys_kept_s=1_000)
+        found = [log.find(str(n)).result() for n in (0, 60, 61, 99)]
+        lengths = [outcome and outcome.result and len(outcome.result) for outcome in found]
+        assert lengths == [None, None, 1_000, 1_000]
+
+
 def test_a_file_that_is_no_log_is_refused(tmp_path: Path, fake_clock: FakeClock) -> None:
     path = tmp_path / "log.sqlite"
     path.write_bytes(b"no database at all, but long enough to look like one" * 100)
