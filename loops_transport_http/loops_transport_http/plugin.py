@@ -1,15 +1,14 @@
-"""The plugin of the HTTP transport: it owns the URL schemes, and refuses calls for now."""
+"""The plugin of the HTTP transport: its URL schemes, and its commands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from loops_core.errors import UnsupportedError
 from loops_core.hooks import Command, TransportConfig, hookimpl
 from loops_core.protocols import Transport
 
-SCHEMES: Final = ("http", "https", "http+unix")
+SCHEMES: Final = ("http", "https")
 """The URL schemes that belong to this transport."""
 
 
@@ -23,17 +22,14 @@ def loops_commands() -> Sequence[Command]:
 
 @hookimpl
 def loops_transport(url: str, config: TransportConfig) -> Transport | None:
-    """Refuse the URLs that belong to this transport; leave all others to other plugins.
+    """Return the HTTP transport for the URLs that belong to it.
 
     Raises:
-        UnsupportedError: the URL is one of this transport's; it carries no calls yet.
+        UsageError: the URL has no host.
+        UnsupportedError: what the environment asks for is not installed.
     """
-    del config  # what a transport is opened with does not change the answer
-    scheme = url.partition(":")[0].lower()
-    if scheme not in SCHEMES:
+    if url.partition(":")[0].lower() not in SCHEMES:
         return None
-    raise UnsupportedError(
-        f"base_url {url!r} asks for HTTP, and the HTTP transport is not part of this version of "
-        "loops-transport-http; expected an in-process URL such as 'inproc:jax' or 'inproc:mock'",
-        field="base_url",
-    )
+    from loops_transport_http.client.opening import open_transport
+
+    return open_transport(url, api_key=config.api_key)

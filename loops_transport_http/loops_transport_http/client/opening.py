@@ -1,0 +1,60 @@
+"""From a URL and the environment to a transport."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Final
+from urllib.parse import urlsplit
+
+from loops_core.errors import UnsupportedError, UsageError
+from loops_transport_http.client.requests import Address
+from loops_transport_http.client.transport import HttpTransport
+from loops_transport_http.wire import bodies
+
+_HTTP2: Final = "LOOPS_HTTP2"
+_COMPRESSION: Final = "LOOPS_HTTP_COMPRESSION"
+
+
+def open_transport(url: str, *, api_key: str | None) -> HttpTransport:
+    """Return a transport to the service at a URL.
+
+    Raises:
+        UsageError: the URL has no host, or a variable of the environment says what it cannot.
+        UnsupportedError: what the environment asks for is not installed.
+    """
+    if not urlsplit(url).hostname:
+        raise UsageError(
+            f"base_url {url!r} names no host: expected http://HOST:PORT", field="base_url"
+        )
+    return HttpTransport(
+        Address(base_url=url.rstrip("/"), api_key=api_key),
+        http2=_wants_http2(),
+        compresses=_wants_compression(),
+    )
+
+
+def _wants_http2() -> bool:
+    text = os.environ.get(_HTTP2, "0")
+    if text not in ("0", "1", ""):
+        raise UsageError(f"{_HTTP2} is {text!r}: expected 0 or 1", field=_HTTP2)
+    if text == "1" and importlib.util.find_spec("h2") is None:
+        raise UnsupportedError(
+            f"{_HTTP2}=1 needs h2, which is not installed: "
+            "pip install 'loops-transport-http[http2]'",
+            field=_HTTP2,
+        )
+    return text == "1"
+
+
+def _wants_compression() -> bool:
+    text = os.environ.get(_COMPRESSION, "")
+    if text not in ("", bodies.ZSTD):
+        raise UsageError(f"{_COMPRESSION} is {text!r}: expected zstd", field=_COMPRESSION)
+    if text and not bodies.has_zstd():
+        raise UnsupportedError(
+            f"{_COMPRESSION}=zstd needs zstandard, which is not installed: "
+            "pip install 'loops-transport-http[zstd]'",
+            field=_COMPRESSION,
+        )
+    return bool(text)

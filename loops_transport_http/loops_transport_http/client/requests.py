@@ -1,0 +1,135 @@
+"""From a call to an HTTP request; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+from loops_core.types import routes
+from loops_core.types.routes import Call
+from loops_transport_http import __version__
+from loops_transport_http.wire import bodies, names
+from loops_transport_http.wire.features import Features
+
+STANDARD_TIMEOUT_S: Final = 600.0
+"""How long a call may take that names no bound, in seconds; as published clients have it."""
+
+_ANSWERED_WITH_TENSORS: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name})
+_OMITTED_WHEN_NONE: Final = frozenset({routes.SAMPLE.name})
+"""Routes whose body lacks what is None, where others send null."""
+
+_FIXED: Final = {"User-Agent": f"loops/{__version__}", names.ACCEPT_ERROR: "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a service is, and what to show it.
+
+    Attributes:
+        base_url: the service's address without a slash at its end.
+        api_key: the key; only the service and the addresses that it named get to see it.
+        team_id: whose things are made; None = the caller's own.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    team_id: str | None = None
+
+    def url_of(self, call: Call[Any]) -> str:
+        """Return the whole URL of a call."""
+        root = self.base_url
+        if call.base_url is not None:
+            given = call.base_url.rstrip("/")
+            root = f"{self.base_url}{given}" if given.startswith("/") else given
+        path = call.route.path
+        if self.team_id is not None and call.route in _CREATES:
+            path = path.replace("/v1/loops", f"/v1/teams/{quote(self.team_id, safe='')}/loops")
+        for name, value in call.path_args.items():
+            path = path.replace(f"{{{name}}}", quote(value, safe=""))
+        query = f"?{urlencode(call.query)}" if call.query else ""
+        return f"{root}{path}{query}"
+
+
+_CREATES: Final = (routes.CREATE_SESSION, routes.CREATE_TRAINER, routes.CREATE_SAMPLER)
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """A request, complete."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    content: bytes
+
+
+def to_request(
+    call: Call[Any], address: Address, features: Features, *, compresses: bool = False
+) -> WireRequest:
+    """Return the request of a call, in the form that the server is known to read."""
+    headers = {**_FIXED, "Accept": names.JSON}
+    if address.api_key is not None:
+        headers["Authorization"] = f"Api-Key {address.api_key}"
+    _add_call_headers(headers, call)
+    if features.tensors and call.route.name in _ANSWERED_WITH_TENSORS:
+        headers["Accept"] = f"{names.TENSORS}, {names.JSON}"
+    return WireRequest(
+        call.route.method,
+        address.url_of(call),
+        headers,
+        _content(call, headers, features, compresses=compresses),
+    )
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL.
+
+    >>> origin_of("http://h:1/trainers/r1")
+    'http://h:1'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _content(
+    call: Call[Any], headers: dict[str, str], features: Features, *, compresses: bool
+) -> bytes:
+    if call.body is None:
+        return b""
+    is_packed = features.tensors and call.route.name in _WITH_TENSORS
+    headers["Content-Type"] = names.TENSORS if is_packed else names.JSON
+    if is_packed:
+        content = bodies.encode(call.body, media_type=names.TENSORS)
+    else:
+        omitted = call.route.name in _OMITTED_WHEN_NONE
+        content = call.body.model_dump_json(by_alias=True, exclude_none=omitted).encode()
+    if compresses and features.zstd and content:
+        headers["Content-Encoding"] = bodies.ZSTD
+        content = bodies.compress(content)
+    return content
+
+
+_WITH_TENSORS: Final = frozenset({"forward", "forward_backward"})
+
+
+def _add_call_headers(headers: dict[str, str], call: Call[Any]) -> None:
+    if call.run_id is not None:
+        headers[names.RUN_ID] = call.run_id
+    if call.idempotency_key is not None:
+        headers[names.IDEMPOTENCY_KEY] = call.idempotency_key
+    if call.affinity_key is not None:
+        headers[names.AFFINITY_KEY] = call.affinity_key
+    if call.route in (routes.RETRIEVE, routes.POLL):
+        headers[names.HOLD] = f"{call.hold_s:g}"
+    if call.part is not None:
+        headers[names.PART] = f"{call.part.index}/{call.part.count}"
+    pin = call.pin
+    if pin.checkpoint_path is not None:
+        headers[names.CHECKPOINT_PATH] = pin.checkpoint_path
+    if pin.run_id is not None:
+        headers[names.RUN_ID] = pin.run_id
+    elif pin.checkpoint_path is None and pin.sampler_id is not None:
+        headers[names.SAMPLER_ID] = pin.sampler_id
+    if pin.min_policy_version:
+        headers[names.MIN_POLICY_VERSION] = str(pin.min_policy_version)

@@ -1,0 +1,168 @@
+"""The HTTP transport: calls over httpx, from threads and from event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from typing import Any, Final, TypeVar, final
+
+import httpx
+
+from loops_core.errors import UnreachableError, UsageError
+from loops_core.types.base import WireModel
+from loops_core.types.routes import Call
+from loops_transport_http.client.replies import read_reply
+from loops_transport_http.client.requests import (
+    STANDARD_TIMEOUT_S,
+    Address,
+    WireRequest,
+    origin_of,
+    to_request,
+)
+from loops_transport_http.wire import names
+from loops_transport_http.wire.features import Features
+
+ReplyT = TypeVar("ReplyT", bound=WireModel)
+
+JSON_CAP_BYTES: Final = 24 * 1024 * 1024
+"""The protocol's bound of one request's JSON body."""
+
+_LIMITS: Final = httpx.Limits(
+    max_connections=200, max_keepalive_connections=200, keepalive_expiry=120.0
+)
+"""As published clients have it; a server keeps idle connections longer than that."""
+
+_CONNECT_S: Final = 10.0
+
+
+@final
+class HttpTransport:
+    """Carries calls to a service over HTTP; safe from many threads and event loops.
+
+    Nothing is repeated here: a `TransportError` says that the call may be, under its key.
+    """
+
+    def __init__(self, address: Address, *, http2: bool = False, compresses: bool = False) -> None:
+        """Open no connection yet.
+
+        Args:
+            address: where the service is.
+            http2: whether HTTP/2 is offered to the server.
+            compresses: whether bodies are compressed where the server reads that.
+        """
+        self._address = address
+        self._http2 = http2
+        self._compresses = compresses
+        self._lock = threading.Lock()
+        self._features: dict[str, Features] = {}
+        self._client = httpx.Client(limits=_LIMITS, http2=http2, follow_redirects=False)
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._closed = False
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """Return the largest body of one call, as JSON."""
+        return JSON_CAP_BYTES
+
+    def features(self, url: str) -> Features:
+        """Return what the server at a URL has advertised so far."""
+        return self._features.get(origin_of(url), Features())
+
+    def send(self, call: Call[ReplyT]) -> ReplyT:
+        """Return the service's reply; blocks the calling thread."""
+        self._check_open()
+        request = self._request(call)
+        try:
+            response = self._client.request(
+                request.method,
+                request.url,
+                content=request.content,
+                headers=request.headers,
+                timeout=_timeout(call),
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(call, request, error) from error
+        return self._read(call, response)
+
+    async def send_async(self, call: Call[ReplyT]) -> ReplyT:
+        """Return the service's reply; never blocks the event loop."""
+        self._check_open()
+        request = self._request(call)
+        try:
+            response = await self._async_client().request(
+                request.method,
+                request.url,
+                content=request.content,
+                headers=request.headers,
+                timeout=_timeout(call),
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(call, request, error) from error
+        return self._read(call, response)
+
+    def close(self) -> None:
+        """Give back all connections; may be called twice."""
+        self._closed = True
+        self._client.close()
+        for loop, client in self._taken_clients():
+            if loop.is_running():
+                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                    asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        here = asyncio.get_running_loop()
+        mine = self._loops.get(here)
+        self.close()
+        if mine is not None:
+            await mine.aclose()
+
+    def _taken_clients(self) -> list[tuple[asyncio.AbstractEventLoop, httpx.AsyncClient]]:
+        with self._lock:
+            clients = list(self._loops.items())
+            self._loops.clear()
+            return clients
+
+    def _request(self, call: Call[Any]) -> WireRequest:
+        url = self._address.url_of(call)
+        return to_request(call, self._address, self.features(url), compresses=self._compresses)
+
+    def _read(self, call: Call[ReplyT], response: httpx.Response) -> ReplyT:
+        advertised = response.headers.get(names.FEATURES)
+        if advertised is not None:
+            self._features[origin_of(str(response.request.url))] = Features.from_header(advertised)
+        return read_reply(call, response)
+
+    def _async_client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            client = self._loops.get(loop)
+            if client is None:
+                client = httpx.AsyncClient(
+                    limits=_LIMITS, http2=self._http2, follow_redirects=False
+                )
+                self._loops[loop] = client
+            return client
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the client is closed: open a new ServiceClient")
+
+    def _unreachable(
+        self, call: Call[Any], request: WireRequest, error: httpx.HTTPError
+    ) -> UnreachableError:
+        what = str(error) or type(error).__name__
+        return UnreachableError(
+            f"{call.route.name} ({request.method} {request.url}) was not answered: "
+            f"{type(error).__name__}: {what}",
+            run_id=call.run_id,
+        )
+
+
+def _timeout(call: Call[Any]) -> httpx.Timeout:
+    seconds = STANDARD_TIMEOUT_S if call.timeout_s is None else max(call.timeout_s, 0.001)
+    return httpx.Timeout(seconds, connect=min(_CONNECT_S, seconds))
