@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import final
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from loops_transport_http.server.settings import ServerSettings
 from loops_transport_http.wire import bodies, names
 from loops_transport_http.wire.features import Features
@@ -22,22 +18,6 @@ def features_of(settings: ServerSettings) -> Features:
     )
 
 
-@final
-class FeaturesHeader:
-    """Middleware that adds the header to whatever is answered."""
-
-    def __init__(self, app: ASGIApp, *, settings: ServerSettings) -> None:
-        """Wrap an application."""
-        self._app = app
-        text = features_of(settings).to_header()
-        self._header = (names.FEATURES.lower().encode(), text.encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-
-        async def send_with_header(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), self._header]
-            await send(message)
-
-        await self._app(scope, receive, send_with_header if scope["type"] == "http" else send)
+def features_header(settings: ServerSettings) -> tuple[bytes, bytes]:
+    """Return the header as ASGI has it."""
+    return names.FEATURES.lower().encode(), features_of(settings).to_header().encode()

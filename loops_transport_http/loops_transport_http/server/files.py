@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
-from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from loops_core.errors import NotFoundError, UsageError
 from loops_core.types.checkpoint import CheckpointFile, CheckpointFilesResponse
@@ -23,6 +24,7 @@ _SECRET_FILE: Final = "links.secret"
 _SALT: Final = "checkpoint-file"
 
 
+_RANGE: Final = re.compile(rb"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})")
 _DAMAGED: Final = "the link is damaged: ask for a new one"
 _OVER: Final = "the link's time is over: ask for a new one"
 
@@ -38,7 +40,7 @@ class FileLinks:
     def __init__(self, secret: bytes, *, root: Path, kept_s: int) -> None:
         """Sign with `secret`; files lie below `root`, links are valid for `kept_s` seconds."""
         self._signer = URLSafeTimedSerializer(secret, salt=_SALT)
-        self._root = root.resolve()
+        self._root = root
         self._kept_s = kept_s
 
     @classmethod
@@ -54,32 +56,45 @@ class FileLinks:
         files = [self._sign(file, root_url) for file in page.presigned_urls]
         return page.model_copy(update={"presigned_urls": files})
 
-    def answer(self, request: Request) -> Response:
-        """Return the file that a link means; ranges are answered.
+    def answer(self, token: str) -> Response:
+        """Return the file that a link's token means; ranges are answered.
 
         Raises:
             Refused: (403) the link is damaged, or its time is over.
             NotFoundError: the file is gone.
         """
         try:
-            name = self._signer.loads(request.path_params["token"], max_age=self._kept_s)
+            name = str(self._signer.loads(unquote(token), max_age=self._kept_s))
         except SignatureExpired as error:
             raise Refused(HTTPStatus.FORBIDDEN, UsageError(_OVER, field="token")) from error
         except BadSignature as error:
             raise Refused(HTTPStatus.FORBIDDEN, UsageError(_DAMAGED, field="token")) from error
-        path = (self._root / name).resolve()
-        if not path.is_relative_to(self._root) or not path.is_file():
+        path = self._root.resolve() / name
+        if path != path.resolve() or not path.is_file():  # no way leads out, a symlink neither
             raise NotFoundError("the checkpoint's file is gone", kind="file")
-        return FileResponse(path, media_type="application/octet-stream")
+        return _RangesResponse(path, media_type="application/octet-stream")
 
     def _sign(self, file: CheckpointFile, root_url: str) -> CheckpointFile:
         parts = urlsplit(file.url)
         if parts.scheme != "file":
             return file
-        path = Path(url2pathname(parts.path)).resolve()
+        path = Path(url2pathname(parts.path))
         token = self._signer.dumps(path.relative_to(self._root).as_posix())
-        leaf = quote(Path(file.relative_file_name).name)
+        leaf = quote(path.name, safe="")
         return file.model_copy(update={"url": f"{root_url}/files/{token}/{leaf}"})
+
+
+@final
+class _RangesResponse(FileResponse):
+    """A file whose ranges are answered; a Range header that is none counts as absent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kept = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != b"range" or _RANGE.fullmatch(value)
+        ]
+        await super().__call__({**scope, "headers": kept}, receive, send)
 
 
 SignPage = Callable[[CheckpointFilesResponse, str], CheckpointFilesResponse]

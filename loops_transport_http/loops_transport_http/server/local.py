@@ -11,7 +11,7 @@ from loops_core.types.deployment import CreateSamplerBody, CreateTrainerBody
 from loops_core.types.operation import InitTrainerServerBody
 from loops_core.types.routes import Call
 from loops_core.worker.service import Service
-from loops_transport_http.server.reading import LOCAL
+from loops_transport_http.server.calls import LOCAL
 
 _KEY: Final = "local-run"
 

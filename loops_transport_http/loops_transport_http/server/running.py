@@ -15,11 +15,12 @@ import uvicorn
 
 from loops_core.errors import UsageError
 from loops_transport_http.server.app import Front
+from loops_transport_http.server.protocol import protocol_of
 
 KEEP_ALIVE_S: Final = 150
 """Longer than published clients keep an idle connection, so that they close it and not we."""
 
-_GRACE_S: Final = 90
+_GRACE_S: Final = 30
 """How long connections may take to end once the server is told to."""
 
 
@@ -105,15 +106,16 @@ def run_server(
     async def main() -> None:
         front = make_front()
         config = uvicorn.Config(
-            front.app(),
-            http="httptools",
+            front,
+            http=protocol_of(front.settings),
+            ws="none",
             lifespan="on",
+            proxy_headers=False,  # the address that clients see is said by `public_url`
             log_level="info" if access_log else "warning",
             access_log=access_log,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=_GRACE_S,
-            h11_max_incomplete_event_size=64 * 1024,
         )
         await _Server(config, front, on_ready).serve([listener])
 
