@@ -1,0 +1,1 @@
+"""What the protocol costs, measured beside a floor: the parts of `loops bench protocol`."""

@@ -1,0 +1,158 @@
+"""Thousands of futures that wait at once: what the service answers others meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Final
+from urllib.parse import urlsplit
+
+from loops_core.client.service import ServiceClient
+from loops_core.client.training import TrainingClient
+from loops_transport_http.bench import instant
+from loops_transport_http.bench.measuring import Contender, interleave, spread, timed
+from loops_transport_http.bench.report import Bound, Row
+from loops_transport_http.bench.servers import Server, allow_connections, open_instant_server
+from loops_transport_http.bench.workload import TINY, make_body, make_data, make_json
+from loops_transport_http.wire import names
+
+NAME: Final = "crowd"
+TITLE: Final = "Futures that wait at once: a served instant backend behind a closed gate"
+
+_HEALTH: Final = "GET /health"
+_SUBMIT: Final = "POST forward_backward"
+_CALL: Final = "submit by our client"
+_BOUNDS: Final[Mapping[str, float]] = {_HEALTH: 50.0, _SUBMIT: 100.0, _CALL: 100.0}
+_ANSWER_S: Final = 120.0
+
+
+def measure(*, num_waiting: int, rounds: int) -> Iterator[Row]:
+    """Yield rows for clients that share a poll, and for as many held requests."""
+    yield from _shared(num_waiting, rounds)
+    if allow_connections(num_waiting):
+        yield from _held(num_waiting, rounds)
+    else:
+        note = f"this machine allows fewer open files than {num_waiting:,} connections need"
+        yield Row(comparison=NAME, what=f"{num_waiting:,} held requests", note=note)
+
+
+def _shared(num_waiting: int, rounds: int) -> Iterator[Row]:
+    """Let futures of one of our clients wait, all on one event loop."""
+    who = f"{num_waiting:,} futures of our client"
+    with ExitStack() as stack:
+        server, trainer = _open(stack)
+        before = server.rss_mib()
+        seconds, submit_s, growth, drain_s = asyncio.run(
+            _wait_together(server, trainer, num_waiting, rounds, before)
+        )
+    yield from _probes(who, seconds)
+    rate = {"operations_per_s": num_waiting / submit_s}
+    yield Row(comparison=NAME, what=f"{who}: submitted one by one", figures=rate)
+    rate = {"operations_per_s": num_waiting / drain_s}
+    yield Row(comparison=NAME, what=f"{who}: from the gate to the last result", figures=rate)
+    yield Row(comparison=NAME, what=f"{who}: the server", figures={"growth_mib": growth})
+
+
+async def _wait_together(
+    server: Server, trainer: TrainingClient, num_waiting: int, rounds: int, before: float
+) -> tuple[dict[str, list[float]], float, float, float]:
+    data = make_data(TINY)
+    held = await trainer.forward_backward_async(data, loss_fn_config={instant.HOLD: True})
+    start = time.perf_counter()
+    futures = [await trainer.forward_backward_async(data) for _ in range(num_waiting)]
+    submit_s = time.perf_counter() - start
+    waits = [asyncio.create_task(future.result_async()) for future in (held, *futures)]
+    await asyncio.sleep(0)
+    contenders = _contenders(server, trainer.run_id or "")
+    contenders.append(timed(_CALL, lambda: trainer.forward_backward(data)))
+    seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
+    growth = server.rss_mib() - before
+    assert not any(wait.done() for wait in waits)
+    start = time.perf_counter()
+    server.open_gate()
+    await asyncio.gather(*waits)
+    return seconds, submit_s, growth, time.perf_counter() - start
+
+
+def _held(num_waiting: int, rounds: int) -> Iterator[Row]:
+    """Let as many requests be held, each on a connection of its own, as published clients do."""
+    who = f"{num_waiting:,} held requests"
+    with ExitStack() as stack:
+        server, trainer = _open(stack)
+        before = server.rss_mib()
+        data = make_data(TINY)
+        held = trainer.forward_backward(data, loss_fn_config={instant.HOLD: True})
+        operation_id = held.operation_id
+        found = asyncio.run(_hold(server, trainer, operation_id, num_waiting, rounds))
+        growth = found[1] - before
+        held.result()
+    yield from _probes(who, found[0])
+    yield Row(comparison=NAME, what=f"{who}: the server", figures={"growth_mib": growth})
+
+
+async def _hold(
+    server: Server, trainer: TrainingClient, operation_id: str, num_waiting: int, rounds: int
+) -> tuple[dict[str, list[float]], float]:
+    url = urlsplit(server.trainer_url(trainer.run_id or ""))
+    fields = {"Host": url.netloc, **server.headers, names.RUN_ID: trainer.run_id or ""}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    request = f"GET {url.path}/operations/{operation_id} HTTP/1.1\r\n{head}\r\n".encode()
+
+    async def wait() -> bytes:
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(request)
+        status = await reader.readline()
+        writer.close()
+        return status
+
+    waits = [asyncio.create_task(wait()) for _ in range(num_waiting)]
+    await asyncio.sleep(1.0)
+    contenders = _contenders(server, trainer.run_id or "")
+    seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
+    rss = server.rss_mib()
+    server.open_gate()
+    statuses = await asyncio.gather(*waits)
+    wrong = [status for status in statuses if b" 200 " not in status]
+    assert not wrong, f"{len(wrong)} held requests were answered with {wrong[0]!r}"
+    return seconds, rss
+
+
+def _open(stack: ExitStack) -> tuple[Server, TrainingClient]:
+    server = stack.enter_context(open_instant_server())
+    service = stack.enter_context(ServiceClient(base_url=server.url, api_key=server.api_key))
+    return server, service.create_lora_training_client(instant.NAME)
+
+
+def _contenders(server: Server, run_id: str) -> list[Contender]:
+    """Return the raw requests of somebody else, each on one connection of its own."""
+    body = make_json(make_body(make_data(TINY)))
+    url = server.trainer_url(run_id)
+    headers = {**server.headers, names.RUN_ID: run_id}
+    return [
+        timed(_HEALTH, _asker(f"{url}/health", headers)),
+        timed(_SUBMIT, _asker(f"{url}/forward_backward", headers, body)),
+    ]
+
+
+def _asker(url: str, headers: Mapping[str, str], body: bytes | None = None) -> Callable[[], None]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_ANSWER_S)
+    method, kind = ("GET", {}) if body is None else ("POST", {"Content-Type": names.JSON})
+
+    def ask() -> None:
+        connection.request(method, parts.path, body, {**headers, **kind})
+        answer = connection.getresponse()
+        content = answer.read()
+        assert answer.status < 300, f"{method} {parts.path}: {answer.status} {content!r}"
+
+    return ask
+
+
+def _probes(who: str, seconds: Mapping[str, list[float]]) -> Iterator[Row]:
+    for name, values in seconds.items():
+        bounds = (Bound(figure="p99_ms", limit=_BOUNDS[name]),)
+        figures = spread(values)
+        yield Row(comparison=NAME, what=f"{who}: {name}", figures=figures, bounds=bounds)
