@@ -15,9 +15,13 @@ SCHEMES: Final = ("http", "https")
 @hookimpl
 def loops_commands() -> Sequence[Command]:
     """Return the commands of this distribution."""
+    from loops_transport_http.command.bench import protocol
     from loops_transport_http.command.serve import serve
 
-    return [Command(name="serve", function=serve)]
+    return [
+        Command(name="serve", function=serve),
+        Command(name="bench protocol", function=protocol),
+    ]
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,6 +27,8 @@ _SUBMIT: Final = "POST forward_backward"
 _CALL: Final = "submit by our client"
 _BOUNDS: Final[Mapping[str, float]] = {_HEALTH: 50.0, _SUBMIT: 100.0, _CALL: 100.0}
 _ANSWER_S: Final = 120.0
+_SETTLE_S: Final = 1.0
+"""How long the held requests may take to arrive."""
 
 
 def measure(*, num_waiting: int, rounds: int) -> Iterator[Row]:
@@ -78,39 +80,43 @@ async def _wait_together(
 
 
 def _held(num_waiting: int, rounds: int) -> Iterator[Row]:
-    """Let as many requests be held, each on a connection of its own, as published clients do."""
+    """Let a held request wait for each of as many operations, as published clients do.
+
+    Each has a connection of its own.
+    """
     who = f"{num_waiting:,} held requests"
     with ExitStack() as stack:
         server, trainer = _open(stack)
         before = server.rss_mib()
         data = make_data(TINY)
         held = trainer.forward_backward(data, loss_fn_config={instant.HOLD: True})
-        operation_id = held.operation_id
-        found = asyncio.run(_hold(server, trainer, operation_id, num_waiting, rounds))
-        growth = found[1] - before
-        held.result()
-    yield from _probes(who, found[0])
-    yield Row(comparison=NAME, what=f"{who}: the server", figures={"growth_mib": growth})
+        futures = [held, *(trainer.forward_backward(data) for _ in range(num_waiting - 1))]
+        ids = [future.operation_id for future in futures]
+        seconds, rss = asyncio.run(hold_requests(server, trainer.run_id or "", ids, rounds))
+    yield from _probes(who, seconds)
+    growth = {"growth_mib": rss - before}
+    yield Row(comparison=NAME, what=f"{who}: the server", figures=growth)
 
 
-async def _hold(
-    server: Server, trainer: TrainingClient, operation_id: str, num_waiting: int, rounds: int
+async def hold_requests(
+    server: Server, run_id: str, ids: Sequence[str], rounds: int
 ) -> tuple[dict[str, list[float]], float]:
-    url = urlsplit(server.trainer_url(trainer.run_id or ""))
-    fields = {"Host": url.netloc, **server.headers, names.RUN_ID: trainer.run_id or ""}
+    """Return what others took while a request was held for each operation, and the memory then."""
+    url = urlsplit(server.trainer_url(run_id))
+    fields = {"Host": url.netloc, **server.headers, names.RUN_ID: run_id}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    request = f"GET {url.path}/operations/{operation_id} HTTP/1.1\r\n{head}\r\n".encode()
 
-    async def wait() -> bytes:
+    async def wait(operation_id: str) -> bytes:
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
-        writer.write(request)
+        line = f"GET {url.path}/operations/{operation_id} HTTP/1.1\r\n"
+        writer.write(f"{line}{head}\r\n".encode())
         status = await reader.readline()
         writer.close()
         return status
 
-    waits = [asyncio.create_task(wait()) for _ in range(num_waiting)]
-    await asyncio.sleep(1.0)
-    contenders = _contenders(server, trainer.run_id or "")
+    waits = [asyncio.create_task(wait(operation_id)) for operation_id in ids]
+    await asyncio.sleep(_SETTLE_S)
+    contenders = _contenders(server, run_id)
     seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
     rss = server.rss_mib()
     server.open_gate()

@@ -12,36 +12,38 @@ from loops_transport_http.bench.floor import HttpxPair
 from loops_transport_http.bench.measuring import beside, interleave, spread, timed
 from loops_transport_http.bench.overhead import BOUNDS, FLOOR, call_of
 from loops_transport_http.bench.report import Row
-from loops_transport_http.bench.servers import open_server
+from loops_transport_http.bench.servers import Server, open_server
 from loops_transport_http.bench.workload import TINY, make_body, make_data, make_json
 from loops_transport_http.wire import names
 
 NAME: Final = "served"
-TITLE: Final = (
-    "The same against `loops serve`, log in a file: forward_backward(...).result(), 1 x 8"
-)
+TITLE: Final = "On `loops serve`: forward_backward(...).result(), 1 x 8"
 
-_BACKENDS: Final = ((instant.NAME, instant.NAME), ("mock", "mock-tiny"))
+_SERVERS: Final = (
+    ("instant backend, log in memory", instant.NAME, instant.NAME, True),
+    ("instant backend, log in a file", instant.NAME, instant.NAME, False),
+    ("mock backend, log in a file", "mock", "mock-tiny", False),
+)
 
 
 def measure(*, rounds: int) -> Iterator[Row]:
     """Yield rows for a backend that computes nothing, and for the mock."""
-    for backend, base_model in _BACKENDS:
-        yield from _measure(backend, base_model, rounds)
+    for what, backend, base_model, in_memory in _SERVERS:
+        with open_server(backend=backend, base_model=base_model, in_memory=in_memory) as server:
+            yield from _measure(server, base_model, what, rounds)
 
 
-def _measure(backend: str, base_model: str, rounds: int) -> Iterator[Row]:
+def _measure(server: Server, base_model: str, what: str, rounds: int) -> Iterator[Row]:
     body = make_json(make_body(make_data(TINY)))
     with ExitStack() as stack:
-        server = stack.enter_context(open_server(backend=backend, base_model=base_model))
         service = stack.enter_context(ServiceClient(base_url=server.url, api_key=server.api_key))
         theirs, ours = (service.create_lora_training_client(base_model, rank=4) for _ in range(2))
         headers = {**server.headers, names.RUN_ID: theirs.run_id or ""}
         raw = HttpxPair(server.trainer_url(theirs.run_id or ""), body, headers=headers)
-        floor = f"{backend}: {FLOOR}"
+        floor = f"{what}: {FLOOR}"
         contenders = [
             timed(floor, stack.enter_context(raw)),
-            call_of(ours, TINY, f"{backend}: ours"),
+            call_of(ours, TINY, f"{what}: ours"),
         ]
         seconds = interleave(contenders, rounds=rounds, warmup=20)
     for name, values in seconds.items():

@@ -55,8 +55,8 @@ class Server:
 
 
 @contextmanager
-def open_server(*, backend: str, base_model: str) -> Generator[Server]:
-    """Yield a server of a backend whose log is in a file; it ends with the block."""
+def open_server(*, backend: str, base_model: str, in_memory: bool = False) -> Generator[Server]:
+    """Yield a server of a backend, its log in a file or in memory; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="loops-bench-") as folder:
         gate, site = Path(folder) / "gate", Path(folder) / "site"
         _install(site)
@@ -64,7 +64,8 @@ def open_server(*, backend: str, base_model: str) -> Generator[Server]:
         command = [sys.executable, "-m", "loops_core.cli", "serve", *options]
         path = os.pathsep.join(_present([str(site), os.environ.get("PYTHONPATH")]))
         env = {"PYTHONPATH": path, instant.GATE: str(gate)}
-        with Child([*command, "--data-dir", f"{folder}/data"], env=env) as child:
+        data_dir = ":memory:" if in_memory else f"{folder}/data"
+        with Child([*command, "--data-dir", data_dir], env=env) as child:
             server = Server(child, gate)
             try:
                 yield server

@@ -1,45 +1,13 @@
-"""`loops bench`: what the protocol costs, measured where you are."""
+"""The command `loops bench protocol`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-_HELP: Final = """Measure the HTTP protocol beside raw requests, and beside published clients.
 
-Contenders of a comparison are measured in turns (A B C, B C A, ...) in one run, because machines
-are noisy: read the ratios, not the milliseconds, and compare nothing across runs.
-
-\b
-overhead    an operation from call to result on a server that answers at
-            once; the floor is a raw httpx POST + GET
-served      the same on `loops serve`, with its log in a file
-inprocess   the same without a wire: the client, the log, and the thread
-            that applies entries
-cpu         CPU time of the client's process for 32 x 1,024 tokens
-encoding    64 x 8,192 tokens into bytes and back: frames beside JSON
-crowd       2,000 futures that wait: what /health and submits take then
-throughput  operations a second at 1 to 256 outstanding
-
-A bound that is missed is printed and is no error: the exit code is 0 when everything ran.
-"""
-
-app = typer.Typer(
-    name="bench",
-    help="Measure what Loops costs on this machine.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def bench() -> None:
-    """Measure what Loops costs on this machine."""
-
-
-@app.command(help=_HELP)
 def protocol(
     *,
     only: Annotated[
@@ -71,9 +39,24 @@ def protocol(
 ) -> None:
     """Measure the HTTP protocol beside raw requests, and beside published clients.
 
-    Raises:
-        UsageError: a name of a comparison, or the interpreter, is not what it has to be.
-    """
+    Contenders of a comparison are measured in turns (A B C, B C A, ...) in
+    one run, because machines are noisy: read the ratios, not the
+    milliseconds, and compare nothing across runs.
+
+    \b
+    overhead    an operation from call to result on a server that answers at
+                once; the floor is a raw httpx POST + GET
+    served      the same on `loops serve`
+    inprocess   the same without a wire: the client, the log, and the thread
+                that applies entries
+    cpu         CPU time of the client's process for 32 x 1,024 tokens
+    encoding    64 x 8,192 tokens into bytes and back: frames beside JSON
+    crowd       2,000 futures that wait: what /health and submits take then
+    throughput  operations a second at 1 to 256 outstanding
+
+    A bound that is missed is printed and is no error: the exit code is 0
+    when everything ran.
+    """  # noqa: D301 - \b keeps the lines of the list apart
     from loops_transport_http.bench.protocol import run
 
     run(only=tuple(only or ()), quick=quick, as_json=as_json, sdk_python=sdk_python)

@@ -17,7 +17,7 @@ from loops_transport_http.bench.published import find_python
 
 NUM_ROWS = {
     "overhead": 5,
-    "served": 4,
+    "served": 6,
     "inprocess": 2,
     "cpu": 4,
     "encoding": 4,
