@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from loops_core.errors import OperationCancelledError, error_to_body
-from loops_core.types.operation import ErrorBody, OperationBody, OperationKind
+from loops_core.types.base import WireModel
+from loops_core.types.operation import ErrorBody, ForwardBody, OperationBody, OperationKind
 from loops_core.worker.lifecycle import EntryState
 
 
@@ -80,6 +82,17 @@ class Cancelled:
     outcome: Outcome
     was_queued: bool
     num_bytes: int
+
+
+_SMALL_POSITIONS: Final = 4096
+"""Positions of a batch up to which an event loop checks and packs it itself."""
+
+
+def is_small(body: WireModel | None) -> bool:
+    """Tell whether to check and pack a body takes less time than to hand it to a thread."""
+    if not isinstance(body, ForwardBody):
+        return True
+    return sum(datum.model_input.length for datum in body.data) <= _SMALL_POSITIONS
 
 
 def make_cancelled(operation_id: str, *, finished_s: float) -> Outcome:

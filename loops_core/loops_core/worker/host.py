@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from loops_core.types.frames import pack
 from loops_core.types.operation import OPERATIONS, OperationBody, OperationKind, OperationStatus
 from loops_core.worker import disk
 from loops_core.worker.admission import Room
-from loops_core.worker.entries import Appended
+from loops_core.worker.entries import Appended, is_small
 from loops_core.worker.lifecycle import EntryState
 from loops_core.worker.log import OperationLog
 from loops_core.worker.log_durable import DurableLog
@@ -158,7 +159,10 @@ class OperationQueue:
         May be cancelled: the entry may then be in the log or not, as after a `TransportError`.
         """
         operation_id = uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)
-        packed = self._pack(kind, body)
+        if is_small(body):
+            packed = self._pack(kind, body)
+        else:
+            packed = await asyncio.to_thread(self._pack, kind, body)
         if not self._room.reserve(len(packed), wait_s=0):
             known = await settled(self._log.recall(kind, packed, operation_id))
             if known is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, final
 
 from loops_core.clock import Clock
 from loops_core.errors import UsageError
@@ -26,13 +26,11 @@ from loops_core.types.operation import (
 )
 from loops_core.types.routes import Call
 from loops_core.worker.control import body_of
+from loops_core.worker.entries import is_small
 from loops_core.worker.parts import PartsDesk
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.runs import OpenRun, Runs
 from loops_core.worker.validation import check_operation
-
-_SMALL_POSITIONS: Final = 4096
-"""Positions of a batch up to which an event loop checks it itself."""
 
 Handler = Callable[[Call[Any], str], WireModel]
 
@@ -109,7 +107,7 @@ class TrainerDesk:
         return self._accept(submit, operation_id)
 
     async def _submit_async(self, call: Call[Any], owner: str) -> Accepted:
-        if _is_small(call):
+        if is_small(call.body):
             submit = self._prepare(call, owner)
         else:
             submit = await asyncio.to_thread(self._prepare, call, owner)
@@ -183,13 +181,6 @@ class TrainerDesk:
 
     def _policy_version(self, call: Call[Any], owner: str) -> PolicyVersion:
         return PolicyVersion(policy_version=self._run_of(call, owner).machine.policy_version)
-
-
-def _is_small(call: Call[Any]) -> bool:
-    """Tell whether checking the body takes less time than handing it to a thread would."""
-    if not isinstance(call.body, ForwardBody):
-        return True
-    return sum(datum.model_input.length for datum in call.body.data) <= _SMALL_POSITIONS
 
 
 def _key_of(call: Call[Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from tests.recovery.toy import PATIENCE_S, Gate, ToyMachine, look, save_of
 from tests.unit.loops_core.worker.conftest import OpenQueue
 
-from loops_core.clock import SystemClock
 from loops_core.errors import (
     BusyError,
     ConflictError,
@@ -22,7 +20,7 @@ from loops_core.errors import (
     error_from_body,
 )
 from loops_core.types.operation import OperationKind, SaveStateBody
-from loops_core.worker.host import OperationQueue, QueueStats
+from loops_core.worker.host import OperationQueue
 from loops_core.worker.queue_settings import QueueSettings
 
 NO_WAIT = QueueSettings(max_queued=2, submit_wait_s=0, retry_after_s=7)
@@ -141,91 +139,6 @@ def test_a_submit_waits_for_room(open_queue: OpenQueue, gate: Gate) -> None:
         waiting = pool.submit(queue.submit, *save_of("d"), idempotency_key="d")
         gate.let_pass()
         assert waiting.result(PATIENCE_S) == "d"
-
-
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_a_submit_from_an_event_loop_is_the_same_submit(
-    open_queue: OpenQueue, tmp_path: Path, on_disk: bool
-) -> None:
-    machine = ToyMachine()
-    queue = open_queue(machine, tmp_path if on_disk else None, clock=SystemClock())
-
-    async def submit() -> None:
-        assert await queue.submit_async(*save_of("good"), idempotency_key="a") == "a"
-        assert await queue.submit_async(*save_of("good"), idempotency_key="a") == "a"
-        with pytest.raises(ConflictError, match="'a' was used before with another body"):
-            await queue.submit_async(*save_of("other"), idempotency_key="a")
-        with pytest.raises(UsageError, match="idempotency_key is"):
-            await queue.submit_async(*save_of("good"), idempotency_key="")
-        with pytest.raises(UsageError, match="optim_step takes a OptimStepBody"):
-            await queue.submit_async(OperationKind.OPTIM_STEP, SaveStateBody(name="good"))
-        last = await queue.submit_async(*save_of("last"))
-        assert (await queue.wait_async(last, PATIENCE_S)).status == "done"
-
-    asyncio.run(submit())
-    assert machine.names == ["good", "last"]
-    assert queue.stats() == QueueStats(num_queued=0, queued_bytes=0, running=None)
-    assert queue.close()
-    with pytest.raises(ServerShutdownError):
-        asyncio.run(queue.submit_async(*look()))
-
-
-def test_a_submit_from_an_event_loop_waits_for_room_as_others_do(
-    open_queue: OpenQueue, gate: Gate
-) -> None:
-    machine = ToyMachine(gate=gate)
-    settings = QueueSettings(max_queued=2, submit_wait_s=PATIENCE_S)
-    queue = open_queue(machine, settings=settings, clock=SystemClock())
-    fill(queue, gate)
-
-    async def submit_three() -> list[str]:
-        names = ("d", "e", "f")
-        waiting = [
-            asyncio.create_task(queue.submit_async(*save_of(name), idempotency_key=name))
-            for name in names
-        ]
-        await asyncio.sleep(0)
-        assert await queue.submit_async(*save_of("b"), idempotency_key="b") == "b"
-        assert not any(task.done() for task in waiting)
-        gate.open()
-        return await asyncio.gather(*waiting)
-
-    assert asyncio.run(submit_three()) == ["d", "e", "f"]
-    assert queue.wait("f", PATIENCE_S).status == "done"
-    assert machine.names == ["runs", "b", "c", "d", "e", "f"]
-
-
-def test_a_submit_from_an_event_loop_is_refused_over_the_bound(
-    open_queue: OpenQueue, gate: Gate
-) -> None:
-    settings = QueueSettings(max_queued=2, submit_wait_s=0.001, retry_after_s=7)
-    queue = open_queue(ToyMachine(gate=gate), settings=settings, clock=SystemClock())
-    fill(queue, gate)
-    with pytest.raises(BusyError, match=r"2 operations with \d+ bytes wait") as caught:
-        asyncio.run(queue.submit_async(*save_of("d")))
-    assert caught.value.retry_after_s == 7
-
-
-def test_a_submit_that_is_cancelled_while_it_waits_takes_no_room(
-    open_queue: OpenQueue, gate: Gate
-) -> None:
-    machine = ToyMachine(gate=gate)
-    settings = QueueSettings(max_queued=2, submit_wait_s=PATIENCE_S)
-    queue = open_queue(machine, settings=settings, clock=SystemClock())
-    fill(queue, gate)
-
-    async def give_up() -> None:
-        waiting = asyncio.create_task(queue.submit_async(*save_of("d")))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-
-    asyncio.run(give_up())
-    gate.open()
-    assert queue.wait("c", PATIENCE_S).status == "done"
-    assert machine.names == ["runs", "b", "c"]
-    assert queue.stats().num_queued == 0
 
 
 def test_a_body_larger_than_the_queue_is_refused_for_good(open_queue: OpenQueue) -> None:
