@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
-import weakref
 from typing import Any, Final, TypeVar, final
 
 import httpx
@@ -13,6 +9,7 @@ import httpx
 from loops_core.errors import UnreachableError, UsageError
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
+from loops_transport_http.client.loop_clients import LoopClients
 from loops_transport_http.client.replies import read_reply
 from loops_transport_http.client.requests import (
     STANDARD_TIMEOUT_S,
@@ -53,13 +50,11 @@ class HttpTransport:
             compresses: whether bodies are compressed where the server reads that.
         """
         self._address = address
-        self._http2 = http2
         self._compresses = compresses
-        self._lock = threading.Lock()
         self._features: dict[str, Features] = {}
         self._client = httpx.Client(limits=_LIMITS, http2=http2, follow_redirects=False)
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            weakref.WeakKeyDictionary()
+        self._loops = LoopClients(
+            lambda: httpx.AsyncClient(limits=_LIMITS, http2=http2, follow_redirects=False)
         )
         self._closed = False
 
@@ -93,7 +88,7 @@ class HttpTransport:
         self._check_open()
         request = self._request(call)
         try:
-            response = await self._async_client().request(
+            response = await (await self._loops.client()).request(
                 request.method,
                 request.url,
                 content=request.content,
@@ -108,24 +103,13 @@ class HttpTransport:
         """Give back all connections; may be called twice."""
         self._closed = True
         self._client.close()
-        for loop, client in self._taken_clients():
-            if loop.is_running():
-                with contextlib.suppress(RuntimeError):  # it was closed meanwhile
-                    asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+        self._loops.close()
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
-        here = asyncio.get_running_loop()
-        mine = self._loops.get(here)
-        self.close()
-        if mine is not None:
-            await mine.aclose()
-
-    def _taken_clients(self) -> list[tuple[asyncio.AbstractEventLoop, httpx.AsyncClient]]:
-        with self._lock:
-            clients = list(self._loops.items())
-            self._loops.clear()
-            return clients
+        self._closed = True
+        self._client.close()
+        await self._loops.aclose()
 
     def _request(self, call: Call[Any]) -> WireRequest:
         url = self._address.url_of(call)
@@ -136,17 +120,6 @@ class HttpTransport:
         if advertised is not None:
             self._features[origin_of(str(response.request.url))] = Features.from_header(advertised)
         return read_reply(call, response)
-
-    def _async_client(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            client = self._loops.get(loop)
-            if client is None:
-                client = httpx.AsyncClient(
-                    limits=_LIMITS, http2=self._http2, follow_redirects=False
-                )
-                self._loops[loop] = client
-            return client
 
     def _check_open(self) -> None:
         if self._closed:
