@@ -40,7 +40,8 @@ class _Entry:
         body: what was submitted, until it has ended.
         state: where it is.
         started_s: when it was taken to be run.
-        outcome: what it ended with, once it has; without result and error when they have expired.
+        outcome: what it ended with, without result and error when they have expired; before its
+            end where it is, once somebody has asked.
         spilled: where the result lies that memory had no room for.
     """
 
@@ -187,7 +188,7 @@ class MemoryLog:
     def _take(self) -> StoredEntry | None:
         if self._running is None and self._queued:
             self._running, entry = self._queued.popitem(last=False)
-            entry.state = EntryState.RUNNING
+            entry.state, entry.outcome = EntryState.RUNNING, None
             entry.started_s = self._clock.now()
         return None if self._running is None else self._stored(self._running)
 
@@ -237,7 +238,8 @@ class MemoryLog:
 
     def _outcome_of(self, operation_id: str, entry: _Entry) -> Outcome:
         if entry.outcome is None:
-            return Outcome(operation_id=operation_id, kind=entry.kind, state=entry.state)
+            state = entry.state
+            entry.outcome = Outcome(operation_id=operation_id, kind=entry.kind, state=state)
         if entry.spilled is not None:
             return replace(entry.outcome, result=self._spill.get(entry.spilled))
         return entry.outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Final, final
@@ -134,6 +134,8 @@ class Results:
         Raises:
             ServerShutdownError: the run is closing.
         """
+        if ended := self._known_ended(operation_ids):
+            return ended
         news = threading.Event()
         collector = _Collector(news.set)
         with self._collecting(operation_ids, collector):
@@ -148,6 +150,8 @@ class Results:
         self, operation_ids: Sequence[str], hold_s: float
     ) -> dict[str, OperationStatus]:
         """Do what `wait_any` does without blocking the event loop; may be cancelled."""
+        if ended := self._known_ended(operation_ids):
+            return ended
         loop = asyncio.get_running_loop()
         news: asyncio.Future[None] = loop.create_future()
 
@@ -193,41 +197,58 @@ class Results:
     def _collecting(self, operation_ids: Sequence[str], collector: _Collector) -> Generator[None]:
         """Let the collector hear of all these operations while the block runs."""
         heard = {key: collector.notify_for(key) for key in operation_ids}
+        self._add_all(heard)
         try:
-            for key, notify in heard.items():
-                self._add(key, notify)
             yield
         finally:
-            for key, notify in heard.items():
-                self._remove(key, notify)
+            self._remove_all(heard)
+
+    def _known_ended(self, operation_ids: Sequence[str]) -> dict[str, OperationStatus]:
+        """Return the statuses of those of which it is known without a wait that they have ended."""
+        with self._lock:
+            self._check_open(operation_ids)
+        peeked = ((key, self._log.peek(key)) for key in operation_ids)
+        return self._ended({key: outcome for key, outcome in peeked if outcome is not None})
 
     def _ended(self, found: Mapping[str, Outcome | None]) -> dict[str, OperationStatus]:
         """Return the statuses of those that have ended, or that nobody knows."""
         statuses: dict[str, OperationStatus] = {}
         for operation_id, outcome in found.items():
+            if outcome is not None and not outcome.state.is_final:
+                continue
             try:
                 status = self._to_status(operation_id, outcome)
             except UnknownRequestError as error:
                 status = OperationStatus(
                     status="error", error=error.message, error_body=error_to_body(error)
                 )
-            if status.status != "pending":
-                statuses[operation_id] = status
+            statuses[operation_id] = status
         return statuses
 
     def _add(self, operation_id: str, notify: Notify) -> None:
+        self._add_all({operation_id: notify})
+
+    def _add_all(self, heard: Mapping[str, Notify]) -> None:
         with self._lock:
-            if self._closed_by is not None:
-                raise self._shutdown(operation_id)
-            self._waiters.setdefault(operation_id, set()).add(notify)
+            self._check_open(heard)
+            for operation_id, notify in heard.items():
+                self._waiters.setdefault(operation_id, set()).add(notify)
 
     def _remove(self, operation_id: str, notify: Notify) -> None:
+        self._remove_all({operation_id: notify})
+
+    def _remove_all(self, heard: Mapping[str, Notify]) -> None:
         with self._lock:
-            waiters = self._waiters.get(operation_id)
-            if waiters is not None:
-                waiters.discard(notify)
-                if not waiters:
-                    del self._waiters[operation_id]
+            for operation_id, notify in heard.items():
+                waiters = self._waiters.get(operation_id)
+                if waiters is not None:
+                    waiters.discard(notify)
+                    if not waiters:
+                        del self._waiters[operation_id]
+
+    def _check_open(self, operation_ids: Iterable[str]) -> None:
+        if self._closed_by is not None:
+            raise self._shutdown(next(iter(operation_ids), ""))
 
     def _shutdown(self, operation_id: str) -> ServerShutdownError:
         return ServerShutdownError(
