@@ -193,7 +193,8 @@ class ForwardBackwardFuture(BaseFuture[ForwardBackwardOutput]):
     def _advance(self, deadline: float, *, patient: bool) -> Flow[None]:
         for part in self._parts:
             yield from part.wait_flow(deadline, patient=patient)
-        self._settle_if_known()
+        if not self.settled:  # whoever settled the last part may not have come to that yet
+            self._settle_if_known()
 
     def _settle_if_known(self) -> None:
         outcomes = [part.outcome for part in self._parts]

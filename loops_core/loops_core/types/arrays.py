@@ -71,9 +71,8 @@ def check_shape(shape: object, array: AnyArray) -> list[int]:
         ValueError: a size is no integer >= 0, or the product is not the number of values, or the
             values are nested in another way.
     """
-    sizes = cast("list[object]", shape) if isinstance(shape, list | tuple) else [shape]
-    are_sizes = [isinstance(n, int | np.integer) and n >= 0 and n is not True for n in sizes]
-    if sizes is not shape or not all(are_sizes):
+    sizes = cast("list[object]", shape) if isinstance(shape, list | tuple) else [None]
+    if not all(map(_is_size, sizes)):
         raise ValueError(f"shape must be a list of integers >= 0, not {shape!r}")
     dims = [int(size) for size in cast("list[int]", sizes)]
     if math.prod(dims) != array.size:
@@ -121,6 +120,12 @@ def json_list(data: AnyArray) -> list[Any]:
     if data.dtype.kind in "biu" or bool(np.isfinite(data).all()):
         return values
     return [value if math.isfinite(value) else None for value in values]
+
+
+def _is_size(size: object) -> bool:
+    if isinstance(size, int):
+        return size is not True and size >= 0
+    return isinstance(size, np.integer) and bool(size >= 0)
 
 
 def _check_kind(array: AnyArray) -> AnyArray:

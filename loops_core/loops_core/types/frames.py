@@ -12,6 +12,7 @@ them, and come back as int64.
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Any, Final, TypeVar, final
 
 import numpy as np
@@ -50,9 +51,10 @@ class FrameWriter:
         """Keep one flat array and return its number."""
         if array.dtype == _INT64 and array.size >= _NARROW_FROM and _fits_int32(array):
             array = array.astype(np.int32)
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        raw = np.ascontiguousarray(little).view(np.uint8)
-        return self._add(dtype_name(array.dtype), raw.data)
+        name = dtype_name(array.dtype)
+        if sys.byteorder != "little" or not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("<"))
+        return self._add(name, np.ascontiguousarray(array).view(np.uint8).data)
 
     def add_integers(self, values: list[int]) -> int | None:
         """Keep a list and return its number; None = not kept, int64 cannot hold one of them."""
