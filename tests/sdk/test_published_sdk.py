@@ -275,5 +275,13 @@ def test_a_training_loop_goes_on_over_a_restart_of_the_server(section: Section) 
     assert losses == sorted(losses, reverse=True)
 
 
+def test_a_poll_that_was_held_while_the_server_ended_gets_its_result_afterwards(
+    section: Section,
+) -> None:
+    seen = section("restart")
+    assert seen["held"] == 30
+    assert seen["slow"] == [30] * 4
+
+
 def test_the_server_ends_cleanly_when_it_is_told_to(seen: dict[str, Any]) -> None:
     assert seen["exit_codes"] == [0, 0]

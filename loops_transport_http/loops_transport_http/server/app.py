@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import re
+from http import HTTPStatus
 from typing import Any, Final, final
 
 from starlette.requests import Request
@@ -31,7 +32,8 @@ from loops_transport_http.server.settings import ServerSettings
 _log = logging.getLogger(__name__)
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
-_HELD: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name, routes.SAMPLE.name})
+_POLLS: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name})
+_HELD: Final = _POLLS | {routes.SAMPLE.name}
 """Routes whose answers may take long: they end when their client has gone."""
 
 
@@ -101,7 +103,7 @@ class Front:
         found = self._paths.find(request.method, path)
         owner = self._keys.owner_of(request.headers.get("authorization"))
         if self.closing.is_set():
-            raise ServerShutdownError("the server is ending")
+            return _late_answer(found.route.name)
         _check_team(found, owner)
         async with self._reader.body(request, found.route) as body:
             call = await self._localised(read_call(request, found, body), owner)
@@ -134,9 +136,7 @@ class Front:
                 return working.result()
             if gone.done():
                 raise UnreachableError("the client has gone while it waited")
-            if call.route.name == routes.SAMPLE.name:
-                raise ServerShutdownError("the server is ending")
-            return Response(status_code=408)  # published clients ask again, of who comes next
+            return _late_answer(call.route.name)
         finally:
             for task in (working, gone, ending):
                 task.cancel()
@@ -149,6 +149,20 @@ class Front:
             name, port = request.scope["server"]
             host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
         return f"{request.scope['scheme']}://{host}{request.scope.get('root_path', '')}"
+
+
+def _late_answer(route_name: str) -> Response:
+    """Return the answer to a poll once the server is ending: nothing yet, ask again.
+
+    Published clients then ask whoever comes next at this address; from a poll they would take a
+    refusal as the operation's end.
+
+    Raises:
+        ServerShutdownError: the request is no poll.
+    """
+    if route_name not in _POLLS:
+        raise ServerShutdownError("the server is ending")
+    return Response(status_code=HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"})
 
 
 def _check_team(found: Found, owner: str) -> None:
