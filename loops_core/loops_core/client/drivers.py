@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import random
 import threading
@@ -278,25 +279,40 @@ class Driver:
     def persist(self, call: Call[ReplyT], *, budget_s: float) -> Flow[ReplyT]:
         """Return the reply to the call, repeated as it is while its failures are retryable.
 
+        Each attempt may take what is left of the budget.
+
         Raises:
-            TransportError: no attempt arrived within `budget_s` seconds.
+            TransportError: no attempt was answered within `budget_s` seconds; it says how many
+                there were and what the last one failed with.
         """
-        started = self.clock.monotonic()
+        deadline = self.clock.monotonic() + budget_s
         attempts = 0
         while True:
+            left_s = max(0.0, deadline - self.clock.monotonic())
+            timeout_s = left_s if call.timeout_s is None else min(call.timeout_s, left_s)
             try:
-                return (yield from send(call))
+                return (yield from send(dataclasses.replace(call, timeout_s=timeout_s)))
             except TransportError as error:
                 attempts += 1
                 pause = polling.pause_after_failure(
                     error,
                     attempts=attempts,
-                    left_s=budget_s - (self.clock.monotonic() - started),
+                    left_s=deadline - self.clock.monotonic(),
                     jitter=self.random.random(),
                 )
                 if pause is None:
-                    raise
+                    raise _given_up(error, call, attempts, budget_s) from error
             yield Sleep(pause)
+
+
+def _given_up(
+    error: TransportError, call: Call[Any], attempts: int, budget_s: float
+) -> TransportError:
+    """Return the last attempt's error, which says what was tried."""
+    told = error.copy()
+    times = "once" if attempts == 1 else f"{attempts} times"
+    told.message = f"{call.route.name} was tried {times} within {budget_s:g} s: {error.message}"
+    return told
 
 
 def twin_of(sync: Callable[..., object]) -> Callable[[FunctionT], FunctionT]:

@@ -9,6 +9,7 @@ import httpx
 from loops_core.errors import UnreachableError, UsageError
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
+from loops_transport_http.client.exchange import exchange, exchange_async
 from loops_transport_http.client.loop_clients import LoopClients
 from loops_transport_http.client.replies import read_reply
 from loops_transport_http.client.requests import (
@@ -31,7 +32,8 @@ _LIMITS: Final = httpx.Limits(
 )
 """As published clients have it; a server keeps idle connections longer than that."""
 
-_CONNECT_S: Final = 10.0
+_LEAST_TIMEOUT_S: Final = 0.001
+"""A socket takes no time of zero."""
 
 
 @final
@@ -72,13 +74,7 @@ class HttpTransport:
         self._check_open()
         request = self._request(call)
         try:
-            response = self._client.request(
-                request.method,
-                request.url,
-                content=request.content,
-                headers=request.headers,
-                timeout=_timeout(call),
-            )
+            response = exchange(self._client, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
         return self._read(call, response)
@@ -88,13 +84,8 @@ class HttpTransport:
         self._check_open()
         request = self._request(call)
         try:
-            response = await (await self._loops.client()).request(
-                request.method,
-                request.url,
-                content=request.content,
-                headers=request.headers,
-                timeout=_timeout(call),
-            )
+            client = await self._loops.client()
+            response = await exchange_async(client, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
         return self._read(call, response)
@@ -136,6 +127,5 @@ class HttpTransport:
         )
 
 
-def _timeout(call: Call[Any]) -> httpx.Timeout:
-    seconds = STANDARD_TIMEOUT_S if call.timeout_s is None else max(call.timeout_s, 0.001)
-    return httpx.Timeout(seconds, connect=min(_CONNECT_S, seconds))
+def _timeout_s(call: Call[Any]) -> float:
+    return STANDARD_TIMEOUT_S if call.timeout_s is None else max(call.timeout_s, _LEAST_TIMEOUT_S)
