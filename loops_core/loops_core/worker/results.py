@@ -204,11 +204,11 @@ class Results:
             self._remove_all(heard)
 
     def _known_ended(self, operation_ids: Sequence[str]) -> dict[str, OperationStatus]:
-        """Return the statuses of those of which it is known without a wait that they have ended."""
+        """Return the statuses of those that have ended, if all are known without a wait."""
         with self._lock:
             self._check_open(operation_ids)
-        peeked = ((key, self._log.peek(key)) for key in operation_ids)
-        return self._ended({key: outcome for key, outcome in peeked if outcome is not None})
+        peeked = {key: self._log.peek(key) for key in operation_ids}
+        return {} if None in peeked.values() else self._ended(peeked)
 
     def _ended(self, found: Mapping[str, Outcome | None]) -> dict[str, OperationStatus]:
         """Return the statuses of those that have ended, or that nobody knows."""
