@@ -9,13 +9,14 @@ refuses what it does not know.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Final, TypeVar, final
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import url2pathname
 
-from loops_core.errors import UsageError
+from loops_core.errors import CheckpointError, UnsupportedError, UsageError
 from loops_core.hooks import TransportConfig, hookimpl
 from loops_core.protocols import CheckpointStore, Transport
 from loops_core.types.base import WireModel
@@ -70,6 +71,11 @@ class InProcessTransport:
         self._check_open()
         return await self._service.handle_async(call)
 
+    def download(self, url: str, target: Path, *, size_bytes: int) -> None:
+        """Copy the file that a `file:` link names."""
+        self._check_open()
+        copy_linked_file(url, target, size_bytes=size_bytes)
+
     def close(self) -> None:
         """Close the worker; queued operations of a durable log wait for the next start."""
         if self._closed:
@@ -88,6 +94,28 @@ class InProcessTransport:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError("the client is closed: open a new ServiceClient")
+
+
+def copy_linked_file(url: str, target: Path, *, size_bytes: int) -> None:
+    """Copy the file that a `file:` link names, as `Transport.download` says.
+
+    Raises:
+        UnsupportedError: it is a link of another kind.
+        CheckpointError: the file cannot be copied, or has another size.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        raise UnsupportedError(
+            f"the link is of scheme {parts.scheme!r}: only file: links can be read in process; "
+            "get_checkpoint_archive_url returns the links"
+        )
+    try:
+        shutil.copyfile(url2pathname(parts.path), target)
+    except OSError as error:
+        raise CheckpointError(f"the file cannot be copied: {error}") from error
+    size = target.stat().st_size
+    if size != size_bytes:
+        raise CheckpointError(f"the file has {size} bytes, {size_bytes} were expected")
 
 
 def _read_url(url: str) -> tuple[str, dict[str, str]]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Final, Self, final
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import Final, Protocol, Self, final
 
 from loops_core.client import calls
 from loops_core.client.arguments import check_int, check_text, shown
 from loops_core.client.drivers import Driver, Flow, compute
-from loops_core.errors import CheckpointError, NotFoundError, UnsupportedError, UsageError
+from loops_core.errors import (
+    CheckpointError,
+    LoopsError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 from loops_core.types.checkpoint import (
     Checkpoint,
     CheckpointDownload,
@@ -26,6 +30,16 @@ from loops_core.types.checkpoint import (
 
 _BUDGET_S: Final = 60.0
 _PAGE: Final = 1000
+_AT_ONCE: Final = 4
+"""Files fetched at a time: more would only share one connection's width."""
+
+
+class Fetch(Protocol):
+    """How one file is fetched: `Transport.download`."""
+
+    def __call__(self, url: str, target: Path, *, size_bytes: int) -> None:
+        """Write what the link leads to into the target."""
+        ...
 
 
 @final
@@ -142,27 +156,40 @@ def download(driver: Driver, wanted: Wanted, dest_dir: Path) -> Flow[CheckpointD
         page = yield from driver.persist(call, budget_s=_BUDGET_S)
         files += page.presigned_urls
         token = page.next_page_token if page.presigned_urls else None
-    return (yield from compute(partial(copy_files, files, dest_dir)))
+    fetch = driver.transport.download
+    return (yield from compute(partial(fetch_files, files, dest_dir, fetch)))
 
 
-def copy_files(files: list[CheckpointFile], dest_dir: Path) -> CheckpointDownload:
-    """Copy files into the directory: all of them, or none.
+def fetch_files(files: list[CheckpointFile], dest_dir: Path, fetch: Fetch) -> CheckpointDownload:
+    """Fetch files into the directory, a few at a time: all of them, or none.
 
     Raises:
-        CheckpointError: a name would lead out of the directory, two files have one name, a file
+        CheckpointError: a name would lead out of the directory, two files have one name, or a file
             cannot be read or does not have the size that was told.
-        UnsupportedError: a link is not a `file:` URL.
+        LoopsError: whatever else `fetch` raised for the first file that failed; it is named.
     """
     targets = [_inside(dest_dir, file.relative_file_name) for file in files]
     if len(set(targets)) != len(targets):
         raise CheckpointError("two files of the checkpoint have the same name")
-    sources = [_source(file) for file in files]
-    dest_dir.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as undo:
-        for file, source, target in zip(files, sources, targets, strict=True):
-            _copy(file, source, target)
-            undo.callback(target.unlink)
+    with ExitStack() as undo, ThreadPoolExecutor(_AT_ONCE) as pool:
+        made = {folder: None for target in targets for folder in _missing_folders(target.parent)}
+        for folder in sorted(made, key=lambda path: len(path.parts)):
+            folder.mkdir(exist_ok=True)
+            undo.callback(_remove_empty, folder)
+        for target in targets:
+            undo.callback(target.unlink, missing_ok=True)
+        fetching = [
+            pool.submit(_fetch, file, target, fetch)
+            for file, target in zip(files, targets, strict=True)
+        ]
+        try:
+            for one in fetching:
+                one.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
         undo.pop_all()
+    dest_dir.mkdir(parents=True, exist_ok=True)
     return CheckpointDownload(
         dest_dir=dest_dir,
         file_count=len(files),
@@ -178,28 +205,25 @@ def _inside(dest_dir: Path, name: str) -> Path:
     return dest_dir.joinpath(*path.parts)
 
 
-def _source(file: CheckpointFile) -> Path:
-    parts = urlsplit(file.url)
-    if parts.scheme != "file":
-        raise UnsupportedError(
-            f"{file.relative_file_name!r} is behind a link of scheme {parts.scheme!r}: only file: "
-            "links can be read here; get_checkpoint_archive_url returns the links"
-        )
-    return Path(url2pathname(parts.path))
+def _missing_folders(folder: Path) -> list[Path]:
+    return [each for each in (folder, *folder.parents) if not each.exists()]
 
 
-def _copy(file: CheckpointFile, source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # somebody else put something there
+        folder.rmdir()
+
+
+def _fetch(file: CheckpointFile, target: Path, fetch: Fetch) -> None:
     partial_file = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        shutil.copyfile(source, partial_file)
-        size = partial_file.stat().st_size
-        if size != file.size_bytes:
-            raise CheckpointError(
-                f"{file.relative_file_name!r} has {size} bytes, {file.size_bytes} were expected"
-            )
+        fetch(file.url, partial_file, size_bytes=file.size_bytes)
         partial_file.replace(target)
+    except LoopsError as error:
+        named = error.copy()
+        named.message = f"{file.relative_file_name!r}: {error.message}"
+        raise named from error
     except OSError as error:
-        raise CheckpointError(f"{file.relative_file_name!r} cannot be copied: {error}") from error
+        raise CheckpointError(f"{file.relative_file_name!r} cannot be written: {error}") from error
     finally:
         partial_file.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from loops_core.types.base import WireModel
@@ -34,6 +35,25 @@ class Transport(Protocol):
 
     async def send_async(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; never blocks the event loop."""
+        ...
+
+    def download(self, url: str, target: Path, *, size_bytes: int) -> None:
+        """Write what a link of the service leads to into a file; blocks the calling thread.
+
+        Links are the `url` of a checkpoint's files. May be called from many threads at once, for
+        different targets. After an error the target may hold a part, which the caller removes.
+
+        Args:
+            url: the link, as the service gave it.
+            target: where to; its directory exists.
+            size_bytes: what the service says of the size; anything else is an error.
+
+        Raises:
+            UnsupportedError: this transport does not read links of this kind.
+            NotFoundError: there is nothing behind the link any more.
+            CheckpointError: the link is refused, or what is behind it has another size.
+            TransportError: it could not be read, and may be later.
+        """
         ...
 
     def close(self) -> None:

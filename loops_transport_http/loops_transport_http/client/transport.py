@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
 import httpx
 
+from loops_core.clock import Clock, SystemClock
 from loops_core.errors import UnreachableError, UsageError
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
+from loops_transport_http.client.downloads import download
 from loops_transport_http.client.exchange import exchange, exchange_async
 from loops_transport_http.client.loop_clients import LoopClients
 from loops_transport_http.client.replies import read_reply
@@ -43,14 +46,23 @@ class HttpTransport:
     Nothing is repeated here: a `TransportError` says that the call may be, under its key.
     """
 
-    def __init__(self, address: Address, *, http2: bool = False, compresses: bool = False) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        http2: bool = False,
+        compresses: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
         """Open no connection yet.
 
         Args:
             address: where the service is.
             http2: whether HTTP/2 is offered to the server.
             compresses: whether bodies are compressed where the server reads that.
+            clock: where the pauses of a download that broke off come from.
         """
+        self._clock = clock or SystemClock()
         self._address = address
         self._compresses = compresses
         self._features: dict[str, Features] = {}
@@ -89,6 +101,11 @@ class HttpTransport:
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
         return self._read(call, response)
+
+    def download(self, url: str, target: Path, *, size_bytes: int) -> None:
+        """Write what a link leads to into a file; no key is shown to it."""
+        self._check_open()
+        download(self._client, url, target, size_bytes=size_bytes, clock=self._clock)
 
     def close(self) -> None:
         """Give back all connections; may be called twice."""

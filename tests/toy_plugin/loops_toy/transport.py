@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TypeVar, final
 
 from loops_core.protocols import Transport
@@ -37,6 +38,10 @@ class CountingTransport:
         """Count the call and return the reply."""
         calls[call.route.name] += 1
         return await self._inner.send_async(call)
+
+    def download(self, url: str, target: Path, *, size_bytes: int) -> None:
+        """Have the inner transport read the link."""
+        self._inner.download(url, target, size_bytes=size_bytes)
 
     def close(self) -> None:
         """Close the inner transport."""

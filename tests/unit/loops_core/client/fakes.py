@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from loops_core.client.drivers import Driver
@@ -14,6 +15,7 @@ from loops_core.client.training import TrainingClient
 from loops_core.clock import Clock, SystemClock
 from loops_core.errors import UnknownRequestError, UsageError
 from loops_core.hooks import RunEvent
+from loops_core.inprocess import copy_linked_file
 from loops_core.plugins import Plugins
 from loops_core.types.base import WireModel
 from loops_core.types.datum import Datum, ModelInput
@@ -119,6 +121,9 @@ class FakeService:
                 await asyncio.sleep(0.001)
             with self._changed:
                 return cast("ReplyT", self._status(operation_id, call.hold_s))
+
+    def download(self, url: str, target: Path, *, size_bytes: int) -> None:
+        copy_linked_file(url, target, size_bytes=size_bytes)
 
     def close(self) -> None:
         self.closed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -9,9 +10,10 @@ from typing import cast
 import pytest
 from tests.unit.loops_core.client.fakes import FakeService, make_client
 
-from loops_core.client.checkpoints import copy_files
+from loops_core.client.checkpoints import fetch_files
 from loops_core.client.training import TrainingClient
 from loops_core.errors import CheckpointError, NotFoundError, UnsupportedError, UsageError
+from loops_core.inprocess import copy_linked_file
 from loops_core.types.base import WireModel
 from loops_core.types.checkpoint import (
     Checkpoint,
@@ -172,7 +174,7 @@ def test_a_name_that_leads_out_of_the_directory_is_refused(
 ) -> None:
     bad = file_of(folder, "config.json", relative_file_name=name)
     with pytest.raises(CheckpointError, match="leads out"):
-        copy_files([file_of(folder, "config.json"), bad], tmp_path / "copy")
+        fetch_files([file_of(folder, "config.json"), bad], tmp_path / "copy", copy_linked_file)
     assert not (tmp_path / "copy").exists()
 
 
@@ -181,22 +183,53 @@ def test_a_file_of_another_size_is_refused_and_nothing_is_kept(
 ) -> None:
     files = [file_of(folder, "config.json"), file_of(folder, "sub/weights", size_bytes=6)]
     with pytest.raises(CheckpointError, match="has 5 bytes, 6 were expected"):
-        copy_files(files, tmp_path / "copy")
-    assert [path for path in (tmp_path / "copy").rglob("*") if path.is_file()] == []
+        fetch_files(files, tmp_path / "copy", copy_linked_file)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_file_that_is_gone_is_an_error_that_names_it(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="'lost' cannot be copied"):
-        copy_files([file_of(folder, "lost")], tmp_path / "copy")
+    with pytest.raises(CheckpointError, match="'lost': the file cannot be copied"):
+        fetch_files([file_of(folder, "lost")], tmp_path / "copy", copy_linked_file)
 
 
 def test_two_files_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="same name"):
-        copy_files([file_of(folder, "config.json")] * 2, tmp_path / "copy")
+        fetch_files([file_of(folder, "config.json")] * 2, tmp_path / "copy", copy_linked_file)
 
 
 def test_a_link_that_cannot_be_read_here_is_unsupported(folder: Path, tmp_path: Path) -> None:
     far = file_of(folder, "config.json", url="https://files.example/config.json?key=s")
     with pytest.raises(UnsupportedError, match="scheme 'https'"):
-        copy_files([far], tmp_path / "copy")
+        fetch_files([far], tmp_path / "copy", copy_linked_file)
     assert not (tmp_path / "copy").exists()
+
+
+def test_several_files_are_fetched_at_a_time_but_not_all(folder: Path, tmp_path: Path) -> None:
+    lock = threading.Lock()
+    four_are_there = threading.Barrier(4)
+    at_once: list[int] = [0, 0]
+
+    def fetch(url: str, target: Path, *, size_bytes: int) -> None:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        four_are_there.wait(timeout=10)
+        copy_linked_file(url, target, size_bytes=size_bytes)
+        with lock:
+            at_once[0] -= 1
+
+    files = [
+        file_of(folder, "config.json", relative_file_name=f"{number}.json") for number in range(8)
+    ]
+    assert fetch_files(files, tmp_path / "copy", fetch).file_count == 8
+    assert at_once[1] == 4
+
+
+def test_a_failed_download_leaves_an_empty_directory_as_it_was(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "copy").mkdir()
+    files = [file_of(folder, "sub/weights"), file_of(folder, "lost")]
+    with pytest.raises(CheckpointError, match="lost"):
+        fetch_files(files, tmp_path / "copy", copy_linked_file)
+    assert list((tmp_path / "copy").iterdir()) == []
