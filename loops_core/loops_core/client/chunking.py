@@ -21,32 +21,37 @@ _WRAPPER_BYTES: Final = 1024
 _DATUM_BYTES: Final = 128
 _CHUNK_BYTES: Final = 96
 _TENSOR_BYTES: Final = 64
-_DIMENSION_BYTES: Final = 21
+_INTEGER_BYTES: Final = 21
+"""The longest that an int64 and its comma can be."""
+
 _FLOAT_BYTES: Final = {"float16": 24, "bfloat16": 24, "float32": 25, "float64": 26}
 """The longest that a float of each dtype and its comma can be, printed as JSON numbers are."""
 
 
-def datum_bytes(datum: Datum) -> int:
+def datum_bytes(datum: Datum, *, is_rough: bool = False) -> int:
     """Return an upper bound of the datum's size in compact JSON.
 
     Nothing is printed: whole numbers count with the digits of the largest of their tensor, floats
-    with the longest form of their dtype.
+    with the longest form of their dtype. A rough bound looks at no value: every whole number counts
+    as the longest int64.
     """
-    size = _DATUM_BYTES + _input_bytes(datum.model_input)
+    size = _DATUM_BYTES + _input_bytes(datum.model_input, is_rough=is_rough)
     for name, tensor in datum.loss_fn_inputs.items():
-        size += 6 * len(name) + _tensor_bytes(tensor)
+        size += 6 * len(name) + _tensor_bytes(tensor, is_rough=is_rough)
     if datum.routed_experts_ref is not None:
         size += _DATUM_BYTES + 6 * len(datum.routed_experts_ref.uri)
     return size
 
 
-def _input_bytes(model_input: ModelInput) -> int:
+def _input_bytes(model_input: ModelInput, *, is_rough: bool) -> int:
     size = 0
     for chunk in model_input.chunks:
         match chunk:
             case EncodedTextChunk(tokens=tokens):
-                digits = _digits(min(tokens), max(tokens)) if tokens else 0
-                size += _CHUNK_BYTES + len(tokens) * (digits + 1)
+                each = _INTEGER_BYTES
+                if tokens and not is_rough:
+                    each = _digits(min(tokens), max(tokens)) + 1
+                size += _CHUNK_BYTES + len(tokens) * each
             case ImageChunk(data=data):
                 size += _CHUNK_BYTES + 4 * (len(data) + 2) // 3
             case _:
@@ -54,14 +59,16 @@ def _input_bytes(model_input: ModelInput) -> int:
     return size
 
 
-def _tensor_bytes(tensor: TensorData) -> int:
-    size = _TENSOR_BYTES + _DIMENSION_BYTES * len(tensor.shape)
+def _tensor_bytes(tensor: TensorData, *, is_rough: bool) -> int:
+    size = _TENSOR_BYTES + _INTEGER_BYTES * len(tensor.shape)
     if tensor.data.size == 0:
         return size
     if tensor.dtype in _FLOAT_BYTES:
         each = _FLOAT_BYTES[tensor.dtype]
     elif tensor.dtype == "bool":
         each = len("false,")
+    elif is_rough:
+        each = _INTEGER_BYTES
     else:
         each = _digits(int(np.min(tensor.data)), int(np.max(tensor.data))) + 1
     return size + each * int(tensor.data.size)
@@ -93,6 +100,8 @@ def split(
     if largest_bytes is None:
         return [list(data)]
     room = largest_bytes - _WRAPPER_BYTES - config_bytes
+    if sum(datum_bytes(datum, is_rough=True) for datum in data) <= room:
+        return [list(data)]
     parts: list[list[Datum]] = [[]]
     used = 0
     for start in range(0, len(data), group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -82,6 +83,7 @@ def decompress(content: bytes, *, max_bytes: int) -> bytes:
     return plain
 
 
+@functools.cache
 def has_zstd() -> bool:
     """Tell whether bodies can be compressed here."""
     import importlib.util
