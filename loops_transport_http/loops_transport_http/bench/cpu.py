@@ -12,7 +12,7 @@ from loops_transport_http.bench.measuring import interleave, spread, timed_cpu
 from loops_transport_http.bench.overhead import FEATURES, FLOOR, open_stub, open_trainer
 from loops_transport_http.bench.published import NOT_INSTALLED, PublishedClient
 from loops_transport_http.bench.report import Bound, Row
-from loops_transport_http.bench.workload import BIG, make_body, make_data, make_json
+from loops_transport_http.bench.workload import BIG, VOCABULARY, make_body, make_data, make_json
 
 NAME: Final = "cpu"
 TITLE: Final = "CPU of the client: forward_backward(...).result(), 32 x 1,024, an instant stub"
@@ -23,7 +23,7 @@ _BOUND: Final = Bound(figure="cpu_p50_ms", limit=3.0)
 
 def measure(*, rounds: int, client: PublishedClient | None) -> Iterator[Row]:
     """Yield a row for each client, all of them taken in turns."""
-    data = make_data(BIG)
+    data = make_data(BIG, vocabulary=VOCABULARY)
     body = make_json(make_body(data))
     with ExitStack() as stack:
         plain = open_stub(stack, features=None)
@@ -36,7 +36,7 @@ def measure(*, rounds: int, client: PublishedClient | None) -> Iterator[Row]:
                 timed_cpu(name, lambda trainer=trainer: trainer.forward_backward(data).result())
             )
         if client is not None:
-            client.open(plain, BIG)
+            client.open(plain, BIG, vocabulary=VOCABULARY)
             contenders.append(client.contender(by="cpu_s"))
         seconds = interleave(contenders, rounds=rounds)
     for name, values in seconds.items():

@@ -25,7 +25,6 @@ from loops_transport_http.bench.workload import BatchSize, make_body, make_rl_da
 NAME: Final = "encoding"
 TITLE: Final = "Encoding and decoding a batch with targets, logprobs and advantages"
 
-_VOCABULARY: Final = 49_152
 _LOSS: Final = "importance_sampling"
 _BOUNDS: Final = (
     Bound(figure="times_faster", limit=30.0, kind="at least"),
@@ -112,7 +111,7 @@ def measure(*, size: BatchSize, rounds: int, client: PublishedClient | None) -> 
 def _compare(
     size: BatchSize, digits: int | None, what: str, rounds: int, client: PublishedClient | None
 ) -> Iterator[Row]:
-    data = make_rl_data(size, vocabulary=_VOCABULARY)
+    data = make_rl_data(size)
     lists = [_to_lists(datum, digits) for datum in data]
     body = make_body(data, loss_fn=_LOSS)
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from loops_core.errors import UsageError
 from loops_transport_http.bench import published_worker, stub
 from loops_transport_http.bench.measuring import Contender
 from loops_transport_http.bench.processes import Child
-from loops_transport_http.bench.workload import TINY, BatchSize
+from loops_transport_http.bench.workload import SMALL_VOCABULARY, TINY, BatchSize
 
 NOT_INSTALLED: Final = (
     f"not installed: pip install {published_worker.DISTRIBUTION} somewhere (it needs Python 3.12), "
@@ -57,7 +57,9 @@ class PublishedClient:
         self.child = Child([str(python), str(Path(published_worker.__file__))])
         self.name = f"{self.child.started['distribution']} {self.child.started['version']}"
 
-    def open(self, url: str, size: BatchSize = TINY) -> None:
+    def open(
+        self, url: str, size: BatchSize = TINY, *, vocabulary: int = SMALL_VOCABULARY
+    ) -> None:
         """Open a client of the stub at an address, with a batch of a size."""
         self.child.ask(
             {
@@ -66,6 +68,7 @@ class PublishedClient:
                 "model": stub.model_name(size),
                 "num_data": size.num_data,
                 "length": size.length,
+                "vocabulary": vocabulary,
             }
         )
 

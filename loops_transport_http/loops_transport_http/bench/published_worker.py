@@ -3,7 +3,7 @@
     PYTHON published_worker.py
 
 Reads lines of JSON from standard input and answers each with one. `{"do": "open", "trainer_url": …,
-"model": …, "num_data": …, "length": …}` makes the client and its batch, `{"do": "call"}` takes one
+"model": …, "num_data": …, …}` makes the client and its batch, `{"do": "call"}` takes one
 `forward_backward(…).result()`, `{"do": "encode", …}` takes the client's way of a body into JSON and
 the service's way out of it.
 """
@@ -53,14 +53,16 @@ class Worker:
             return self._encode(**question)
         raise ValueError(f"do is {asked!r}; expected open, call or encode")
 
-    def _open(self, *, trainer_url: str, model: str, num_data: int, length: int) -> dict[str, Any]:
+    def _open(
+        self, *, trainer_url: str, model: str, num_data: int, length: int, vocabulary: int
+    ) -> dict[str, Any]:
         if self._client is not None:
             self._client.close()
         self._client = self._client_type(
             trainer_url, lora_rank=16, base_model=model, api_key="key", run_id="run"
         )
         draw = random.Random(0)
-        rows = [[draw.randrange(5, 200) for _ in range(length + 1)] for _ in range(num_data)]
+        rows = [[draw.randrange(5, vocabulary) for _ in range(length + 1)] for _ in range(num_data)]
         self._data = [self._datum(row, {"target_tokens": ("int64", row[1:])}) for row in rows]
         return {"opened": True}
 

@@ -54,12 +54,20 @@ class Answers:
             kind.value: OperationStatus(status="done", operation=kind, result=result)
             for kind, result in results.items()
         }
-        self.json = {name: _to_json(status) for name, status in self._statuses.items()}
+        self._retrieved = {
+            (name, packed): pack(status) if packed else _to_json(status)
+            for name, status in self._statuses.items()
+            for packed in (False, True)
+        }
         self._polled = {
             (name, packed): self._write_polled([f"{name}-{_NO_ID}"], packed=packed)
             for name in self._statuses
             for packed in (False, True)
         }
+
+    def retrieved(self, operation_id: str, *, packed: bool) -> bytes:
+        """Return the answer to the poll of an operation."""
+        return self._retrieved[operation_id.rpartition("-")[0], packed]
 
     def polled(self, ids: list[str], *, packed: bool) -> bytes:
         """Return the answer to a shared poll; that for a single operation was made before."""
@@ -125,15 +133,19 @@ class Stub:
         return self._json(b'{"operation_id":"%b-%b"}' % (name.encode(), number.encode()))
 
     async def _retrieve(self, request: Request) -> Response:
-        name = request.path_params["operation_id"].rpartition("-")[0]
-        return self._json(self._answers_for(request).json[name])
+        packed = self._is_packed(request)
+        operation_id = request.path_params["operation_id"]
+        content = self._answers_for(request).retrieved(operation_id, packed=packed)
+        return self._tensors(content) if packed else self._json(content)
 
     async def _poll(self, request: Request) -> Response:
         ids = json.loads(await request.body())["operation_ids"]
-        packed = names.TENSORS in request.headers.get("accept", "")
+        packed = self._is_packed(request)
         content = self._answers_for(request).polled(ids, packed=packed)
-        media_type = names.TENSORS if packed else names.JSON
-        return Response(content, media_type=media_type, headers=self._headers)
+        return self._tensors(content) if packed else self._json(content)
+
+    def _is_packed(self, request: Request) -> bool:
+        return bool(self._headers) and names.TENSORS in request.headers.get("accept", "")
 
     def _answers_for(self, request: Request) -> Answers:
         run_id = request.path_params["run_id"]
@@ -143,6 +155,9 @@ class Stub:
 
     def _json(self, content: bytes) -> Response:
         return Response(content, media_type=names.JSON, headers=self._headers)
+
+    def _tensors(self, content: bytes) -> Response:
+        return Response(content, media_type=names.TENSORS, headers=self._headers)
 
 
 def model_name(size: BatchSize = TINY) -> str:

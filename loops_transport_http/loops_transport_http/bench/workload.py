@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from loops_core.types.training import ForwardBackwardOutput
 
 _SEED: Final = 0
-_SMALL_VOCABULARY: Final = 200
+SMALL_VOCABULARY: Final = 200
 """Below what the mock backend's model has."""
+
+VOCABULARY: Final = 49_152
+"""As small language models have it: what decides how long token ids are in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,12 @@ BIG: Final = BatchSize(32, 1024)
 LONG: Final = BatchSize(64, 8192)
 
 
-def make_data(size: BatchSize) -> list[Datum]:
-    """Return data for `cross_entropy`: token ids with targets."""
+def make_data(size: BatchSize, *, vocabulary: int = SMALL_VOCABULARY) -> list[Datum]:
+    """Return data for `cross_entropy`: token ids below `vocabulary`, with targets."""
     import numpy as np
 
     draw = np.random.default_rng(_SEED)
-    rows = draw.integers(5, _SMALL_VOCABULARY, (size.num_data, size.length + 1))
+    rows = draw.integers(5, vocabulary, (size.num_data, size.length + 1))
     return [
         Datum(
             model_input=ModelInput.from_ints(row[:-1].tolist()),
@@ -65,14 +68,14 @@ def make_data(size: BatchSize) -> list[Datum]:
     ]
 
 
-def make_rl_data(size: BatchSize, *, vocabulary: int) -> list[Datum]:
-    """Return data for `importance_sampling`: token ids below `vocabulary`, targets, two floats."""
+def make_rl_data(size: BatchSize) -> list[Datum]:
+    """Return data for `importance_sampling`: token ids, targets, logprobs and advantages."""
     import numpy as np
 
     draw = np.random.default_rng(_SEED)
     data: list[Datum] = []
     for _ in range(size.num_data):
-        tokens = draw.integers(0, vocabulary, size.length + 1)
+        tokens = draw.integers(0, VOCABULARY, size.length + 1)
         logprobs, advantages = draw.normal(-1.0, 1.0, (2, size.length)).astype(np.float32)
         data.append(
             Datum(

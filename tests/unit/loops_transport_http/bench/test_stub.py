@@ -66,5 +66,22 @@ def test_a_shared_poll_is_answered_for_every_id(
 
 def test_a_stub_without_features_advertises_none() -> None:
     client = TestClient(Stub(root="http://testserver", features=None).app())
-
     assert names.FEATURES not in client.post("/v1/loops/sessions").headers
+
+    accepted = client.post("/trainers/run-2x8/forward_backward", content=b"{}")
+    operation_id = accepted.json()["operation_id"]
+    reply = client.get(
+        f"/trainers/run-2x8/operations/{operation_id}", headers={"Accept": names.TENSORS}
+    )
+    assert reply.headers["Content-Type"] == names.JSON
+
+
+def test_a_result_is_packed_for_whoever_asks(client: TestClient) -> None:
+    reply = client.get(
+        f"/trainers/run-2x8/operations/{_submit(client)}",
+        headers={"Accept": f"{names.TENSORS}, {names.JSON}"},
+    )
+
+    status = unpack(reply.content, OperationStatus)
+    assert isinstance(status.result, ForwardBackwardOutput)
+    assert len(status.result.loss_fn_outputs) == 2
