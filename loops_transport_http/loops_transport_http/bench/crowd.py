@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -68,9 +68,9 @@ async def _wait_together(
     submit_s = time.perf_counter() - start
     waits = [asyncio.create_task(future.result_async()) for future in (held, *futures)]
     await asyncio.sleep(0)
-    contenders = _contenders(server, trainer.run_id or "")
-    contenders.append(timed(_CALL, lambda: trainer.forward_backward(data)))
-    seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
+    with _somebody_else(server, trainer.run_id or "") as contenders:
+        contenders.append(timed(_CALL, lambda: trainer.forward_backward(data)))
+        seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
     growth = server.rss_mib() - before
     assert not any(wait.done() for wait in waits)
     start = time.perf_counter()
@@ -116,8 +116,8 @@ async def hold_requests(
 
     waits = [asyncio.create_task(wait(operation_id)) for operation_id in ids]
     await asyncio.sleep(_SETTLE_S)
-    contenders = _contenders(server, run_id)
-    seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
+    with _somebody_else(server, run_id) as contenders:
+        seconds = await asyncio.to_thread(lambda: interleave(contenders, rounds=rounds))
     rss = server.rss_mib()
     server.open_gate()
     statuses = await asyncio.gather(*waits)
@@ -132,29 +132,33 @@ def _open(stack: ExitStack) -> tuple[Server, TrainingClient]:
     return server, service.create_lora_training_client(instant.NAME)
 
 
-def _contenders(server: Server, run_id: str) -> list[Contender]:
-    """Return the raw requests of somebody else, each on one connection of its own."""
+@contextmanager
+def _somebody_else(server: Server, run_id: str) -> Generator[list[Contender]]:
+    """Yield the raw requests of somebody else, each on one connection of its own."""
     body = make_json(make_body(make_data(TINY)))
-    url = server.trainer_url(run_id)
+    url = urlsplit(server.trainer_url(run_id))
     headers = {**server.headers, names.RUN_ID: run_id}
-    return [
-        timed(_HEALTH, _asker(f"{url}/health", headers)),
-        timed(_SUBMIT, _asker(f"{url}/forward_backward", headers, body)),
-    ]
+
+    def connection() -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(url.hostname or "", url.port, timeout=_ANSWER_S)
+
+    with closing(connection()) as reading, closing(connection()) as writing:
+
+        def ask() -> None:
+            reading.request("GET", f"{url.path}/health", headers=headers)
+            _check(reading.getresponse())
+
+        def submit() -> None:
+            sent = {**headers, "Content-Type": names.JSON}
+            writing.request("POST", f"{url.path}/forward_backward", body, sent)
+            _check(writing.getresponse())
+
+        yield [timed(_HEALTH, ask), timed(_SUBMIT, submit)]
 
 
-def _asker(url: str, headers: Mapping[str, str], body: bytes | None = None) -> Callable[[], None]:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_ANSWER_S)
-    method, kind = ("GET", {}) if body is None else ("POST", {"Content-Type": names.JSON})
-
-    def ask() -> None:
-        connection.request(method, parts.path, body, {**headers, **kind})
-        answer = connection.getresponse()
-        content = answer.read()
-        assert answer.status < 300, f"{method} {parts.path}: {answer.status} {content!r}"
-
-    return ask
+def _check(answer: http.client.HTTPResponse) -> None:
+    content = answer.read()
+    assert answer.status < 300, f"{answer.status}: {content!r}"
 
 
 def _probes(who: str, seconds: Mapping[str, list[float]]) -> Iterator[Row]:
