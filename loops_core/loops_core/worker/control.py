@@ -108,8 +108,6 @@ class ControlPlane:
             raise _not_here("num_replicas", body.num_replicas)
         if body.availability_model not in (None, AvailabilityModel.DEDICATED):
             raise _not_here("availability_model", body.availability_model)
-        if body.max_seq_length is not None:
-            raise _not_here("max_seq_length", body.max_seq_length)
         asked = [body.run_id, body.base_model, body.model_path]
         if sum(value is not None for value in asked) != 1:
             raise UsageError(
@@ -229,6 +227,7 @@ class ControlPlane:
         self, call: Call[Any], body: CreateSamplerBody, owner: str
     ) -> SamplerEntry:
         base_model = self._sampler_model(body, owner)
+        self._check_length(base_model, body.max_seq_length)
 
         def make(create: CreateRecord | None, sampler_id: str) -> None:
             entry = SamplerEntry(
@@ -254,6 +253,18 @@ class ControlPlane:
         assert found is not None
         return found
 
+    def _check_length(self, base_model: str, wanted: int | None) -> None:
+        """Refuse a sampler for longer sequences than its model has; each serves all of that."""
+        if wanted is None:
+            return
+        longest = self._models.engine(base_model).describe().max_seq_len
+        if wanted > longest:
+            raise UsageError(
+                f"max_seq_length is {wanted}: expected at most {longest}, the context of "
+                f"{base_model}",
+                field="max_seq_length",
+            )
+
     def _sampler_model(self, body: CreateSamplerBody, owner: str) -> str:
         if body.run_id is not None:
             run = self._records.run(body.run_id, owner=owner)
@@ -278,13 +289,15 @@ def body_of(call: Call[Any], body_type: type[BodyT]) -> BodyT:
 
 
 def _refuse_elsewhere(body: CreateTrainerBody) -> None:
-    """Refuse what only a service with machines of its own can do."""
+    """Refuse what only a service with machines of its own can do.
+
+    `reuse_from_run_id` and `reuse_from_session_id` are hints: where nothing can be taken over, the
+    call still succeeds.
+    """
     for name, value, default in (
         ("replicas", body.replicas, 1),
         ("availability_model", body.availability_model, AvailabilityModel.DEDICATED),
         ("base_checkpoint", body.base_checkpoint, None),
-        ("reuse_from_run_id", body.reuse_from_run_id, None),
-        ("reuse_from_session_id", body.reuse_from_session_id, None),
     ):
         if value != default:
             raise _not_here(name, value)
