@@ -18,8 +18,8 @@ from tests.sdk.playing import Backend, play_all
 collect_ignore = ["program"]
 
 BACKENDS: Final = {
-    "mock": Backend("mock", "mock-tiny", "loops_mock"),
-    "jax": Backend("jax", "loops-tiny", "loops_backend_jax"),
+    "mock": Backend("mock", "an-org/mini", "mock-tiny", "loops_mock"),
+    "jax": Backend("jax", "loops-tiny", "loops-tiny", "loops_backend_jax"),
 }
 
 

@@ -17,6 +17,7 @@ from tests.serving import KEY, Server
 from loops_core import Datum, ModelInput, ServiceClient, TensorData
 from loops_core.errors import LoopsError
 from loops_core.types.checkpoint import CheckpointFile
+from loops_core.worker.records import LOCAL_OWNER
 
 PROGRAM: Final = Path(__file__).parent / "program" / "play.py"
 
@@ -28,10 +29,11 @@ _SECTION_TIMEOUT_S: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A backend, a small base model of it, and the package that brings it."""
+    """A backend, a small model of it with the name that it is served by, and its package."""
 
     name: str
     base_model: str
+    source: str
     package: str
 
 
@@ -48,7 +50,7 @@ class Stage:
 def play_all(backend: Backend, python: Path, folder: Path) -> dict[str, Any]:
     """Return what every section saw, what our client then finds, and how the server ended."""
     folder.mkdir()
-    models = [backend.base_model]
+    models = [f"{backend.base_model}={backend.source}"]
     with Server(folder / "data", backend=backend.name, base_models=models) as server:
         stage = Stage(python, server, backend.base_model, folder)
         seen = {section: play(stage, section) for section in SECTIONS}
@@ -113,6 +115,7 @@ def _setup(stage: Stage, folder: Path) -> dict[str, str]:
         "trainer_url": f"{server.url}/trainers/local",
         "sampler_url": f"{server.url}/samplers/local",
         "base_model": stage.base_model,
+        "team": LOCAL_OWNER,
         "folder": str(folder),
     }
 

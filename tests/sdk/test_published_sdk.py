@@ -34,8 +34,7 @@ def flat(rows: Rows) -> np.ndarray:
 
 
 def test_the_capabilities_name_the_served_model(life: dict[str, Any]) -> None:
-    assert life["models"]
-    assert set(life["models"]) <= {"mock-tiny", "loops-tiny"}
+    assert life["models"] in (["an-org/mini"], ["loops-tiny"])
 
 
 def test_pipelined_steps_make_the_loss_fall(life: dict[str, Any]) -> None:

@@ -21,7 +21,9 @@ NUM_ROLLOUTS = 12
 
 def play(setup: Setup) -> dict:
     """Return what the event loop saw."""
-    service = ServiceClient(base_url=setup.url, api_key=setup.api_key)
+    service = ServiceClient(
+        base_url=setup.url, api_key=setup.api_key, team=setup.team, reuse_from_run_id="long-gone"
+    )
     return asyncio.run(_play(service, setup.base_model))
 
 

@@ -25,6 +25,7 @@ class Setup:
         trainer_url: the trainer for clients without control plane.
         sampler_url: its paired sampler.
         base_model: a small base model.
+        team: the name of the key's team.
         folder: an empty directory to write into.
     """
 
@@ -33,6 +34,7 @@ class Setup:
     trainer_url: str
     sampler_url: str
     base_model: str
+    team: str
     folder: str
 
 
