@@ -38,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._features = features
         self._head_bytes = 0
         self._in_head = True
+        self._has_begun = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
@@ -45,7 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the first request its time."""
         super().connection_made(cast("asyncio.Transport", transport))
-        self._start_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timers."""
@@ -65,7 +66,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Give the next request its time."""
         super().on_message_begin()
-        self._start_head()
+        self._has_begun = True
+        if not self._in_head:  # those of a connection's first request are counted already
+            self._head_bytes, self._in_head = 0, True
+        self._start_head_timer()
 
     def on_headers_complete(self) -> None:
         """Start the request, if its headers are within the bound."""
@@ -104,15 +108,14 @@ class BoundedProtocol(HttpToolsProtocol):
         _cancel(self._write_timer)
         super().resume_writing()
 
-    def _start_head(self) -> None:
-        self._head_bytes, self._in_head = 0, True
+    def _start_head_timer(self) -> None:
         _cancel(self._head_timer)
         self._head_timer = self.loop.call_later(self._settings.header_timeout_s, self._late)
 
     def _late(self) -> None:
         if self.transport.is_closing():
             return
-        if self._head_bytes == 0:
+        if not self._has_begun:
             self.transport.close()
             return
         waited_s = self._settings.header_timeout_s

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import ipaddress
 import os
 import signal
 import socket
 from collections.abc import Callable, Generator
-from typing import Final, final
+from typing import Any, Final, final
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
 from loops_core.errors import UsageError
 from loops_transport_http.server.app import Front
@@ -94,6 +96,30 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def make_config(front: Front, *, access_log: bool = False) -> uvicorn.Config:
+    """Return how uvicorn serves an application of ours."""
+    return uvicorn.Config(
+        front,
+        http=protocol_of(front.settings),
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,  # the address that clients see is said by `public_url`
+        log_level="info" if access_log else "warning",
+        access_log=access_log,
+        log_config=_log_config(),
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def _log_config() -> dict[str, Any]:
+    """Return uvicorn's own settings, but all on standard error: output is for who started us."""
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    return config
+
+
 def run_server(
     make_front: Callable[[], Front],
     listener: socket.socket,
@@ -105,18 +131,7 @@ def run_server(
 
     async def main() -> None:
         front = make_front()
-        config = uvicorn.Config(
-            front,
-            http=protocol_of(front.settings),
-            ws="none",
-            lifespan="on",
-            proxy_headers=False,  # the address that clients see is said by `public_url`
-            log_level="info" if access_log else "warning",
-            access_log=access_log,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
+        config = make_config(front, access_log=access_log)
         await _Server(config, front, on_ready).serve([listener])
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-from pydantic_core import core_schema
 
 from loops_core.types import routes
 from loops_core.types.operation import OPERATIONS
 from loops_transport_http.wire.errors import WireError
 
+if TYPE_CHECKING:
+    from pydantic_core import core_schema
+
 Mode = Literal["validation", "serialization"]
 Json = dict[str, Any]
 
+_REFUSED: Final = "ImageAssetPointerChunk"
 _REF: Final = "#/components/schemas/{model}"
 _NUMBERS: Final[Json] = {
     "type": "array",
@@ -25,6 +28,10 @@ _NUMBERS: Final[Json] = {
 
 class _WireSchema(GenerateJsonSchema):
     """Knows what a NumPy array is in JSON."""
+
+    def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
+        del schema  # bytes are base64 wherever they travel
+        return {"type": "string", "contentEncoding": "base64"}
 
     def is_instance_schema(self, schema: core_schema.IsInstanceSchema) -> JsonSchemaValue:
         del schema  # there is one such class in the wire's types
@@ -61,12 +68,29 @@ def _name_results(refs: Any, schemas: dict[str, Json]) -> None:
         {"type": "null"},
     ]
     schemas.pop("WireModel", None)
-    schemas.pop("JsonValue", None)
-    chunks = schemas["ModelInput"]["properties"]["chunks"]["items"]
-    chunks["oneOf"] = [one for one in chunks["oneOf"] if "AssetPointer" not in one["$ref"]]
-    chunks["discriminator"]["mapping"].pop("image_asset_pointer", None)
-    schemas.pop("ImageAssetPointerChunk", None)
-    schemas["TensorData"]["properties"]["data"] = dict(_NUMBERS)
+    schemas.pop(_REFUSED, None)
+    for schema in schemas.values():
+        _drop_refused(schema)
+    for name, schema in schemas.items():
+        if name.partition("-")[0] == "TensorData":  # as it is read, and as it is written
+            schema["properties"]["data"] = dict(_NUMBERS)
+
+
+def _drop_refused(schema: object) -> None:
+    """Leave out of every union what the protocol names and nobody accepts."""
+    if isinstance(schema, list):
+        for each in cast("list[object]", schema):
+            _drop_refused(each)
+    elif isinstance(schema, dict):
+        fields = cast("Json", schema)
+        if "oneOf" in fields and "discriminator" in fields:
+            fields["oneOf"] = [one for one in fields["oneOf"] if not one["$ref"].endswith(_REFUSED)]
+            mapping = fields["discriminator"]["mapping"]
+            fields["discriminator"]["mapping"] = {
+                name: ref for name, ref in mapping.items() if not ref.endswith(_REFUSED)
+            }
+        for each in fields.values():
+            _drop_refused(each)
 
 
 def _first_paragraph(text: str) -> str:
