@@ -1,4 +1,7 @@
-"""One client for each backend, opened as a user opens it; every test here runs on all of them."""
+"""Clients of each backend in process and over HTTP, opened as users open them.
+
+Every test here runs on all of them.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +14,75 @@ from typing import Final
 
 import numpy as np
 import pytest
+from tests.serving import KEY, Server
 
 from loops_core import AdamParams, Datum, ModelInput, ServiceClient, TensorData, TrainingClient
 
 BACKENDS: Final = {"mock": "mock-tiny", "jax": "loops-tiny"}
 """The backends under test and a small base model of each."""
 
+NEEDED: Final[dict[str, list[str]]] = {"inproc": [], "http": ["loops_transport_http"]}
+
 ADAM: Final = AdamParams(learning_rate=1e-2)
+
+
+TRANSPORTS: Final = ("inproc", "http")
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A backend, a directory for its data, and a base model.
+    """A backend, a way to it, and a base model.
 
     Attributes:
-        url: what a ServiceClient is opened on; the same directory in every process that uses it.
+        url: what a ServiceClient is opened on; the same data in every process that uses it.
         base_model: a small model of the backend.
         vocab_size: token ids are below this.
+        transport: how calls get there.
     """
 
     url: str
     base_model: str
     vocab_size: int
+    transport: str
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Setup:
-    backend = str(request.param)
-    if importlib.util.find_spec(f"loops_{'backend_' if backend == 'jax' else ''}{backend}") is None:
-        pytest.skip(f"the distribution with backend {backend} is not installed")
-    url = f"inproc:{backend}?data_dir={tmp_path / 'data'}"
-    return Setup(url=url, base_model=BACKENDS[backend], vocab_size=32)
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Return a function that tells where a backend is served, by a process for all tests."""
+    servers: dict[str, Server] = {}
+
+    def url_of(backend: str) -> str:
+        if backend not in servers:
+            servers[backend] = Server(
+                tmp_path_factory.mktemp("served") / backend,
+                backend=backend,
+                base_models=[BACKENDS[backend]],
+                options=["--allow-local-paths"],
+            )
+        return servers[backend].url
+
+    yield url_of
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(params=[f"{t}-{b}" for t in TRANSPORTS for b in sorted(BACKENDS)])
+def setup(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    served: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Setup:
+    transport, backend = str(request.param).split("-")
+    for package in (f"loops_{'backend_' if backend == 'jax' else ''}{backend}", *NEEDED[transport]):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"the distribution {package} is not installed")
+    if transport == "http":
+        monkeypatch.setenv("LOOPS_API_KEY", KEY)
+        url = served(backend)
+    else:
+        url = f"inproc:{backend}?data_dir={tmp_path / 'data'}"
+    return Setup(url=url, base_model=BACKENDS[backend], vocab_size=32, transport=transport)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.conftest import Setup, folder_digest
+from tests.serving import KEY
 
 from loops_core import Datum, ServiceClient
 from loops_core.plugins import Plugins
@@ -109,12 +110,14 @@ def test_a_killed_worker_finishes_what_it_had_accepted_each_once(
     run_id = process.stdout.readline().strip()
     assert process.stdout.readline().strip() == "under way"
     _kill(process)
-    transport = Plugins.load().open_transport(setup.url)
+    transport = Plugins.load().open_transport(setup.url, api_key=KEY)
     try:
         steps = _submit_all_again(transport, run_id, setup.base_model, batch[0], keys)
-        killed = _saved_state(transport, run_id, tmp_path / "killed")
+        body = SaveStateBody(name="end")
+        _do(transport, run_id, OperationKind.SAVE_STATE, body, uuid.uuid4().hex)
     finally:
         transport.close()
+    killed = _saved_state(setup, run_id, tmp_path / "killed")
     assert steps == list(range(1, NUM_STEPS + 1))
     assert killed == _uninterrupted(setup, batch[0], tmp_path / "whole")
 
@@ -146,27 +149,28 @@ def _do(
     key: str,
 ) -> object:
     """Submit an operation as the client did, but for its count, and return its result."""
-    submit = Call(route=routes.SUBMIT[kind], body=body, run_id=run_id, idempotency_key=key)
+    base_url = f"/trainers/{run_id}"
+    submit = Call(
+        route=routes.SUBMIT[kind],
+        base_url=base_url,
+        body=body,
+        run_id=run_id,
+        idempotency_key=key,
+    )
     accepted = transport.send(submit)
     path = {"operation_id": accepted.operation_id}
-    poll = Call(route=routes.RETRIEVE, path_args=path, run_id=run_id, hold_s=60.0)
+    poll = Call(
+        route=routes.RETRIEVE, base_url=base_url, path_args=path, run_id=run_id, hold_s=30.0
+    )
     status = transport.send(poll)
     assert status.status == "done", status
     return status.result
 
 
-def _saved_state(transport: Transport, run_id: str, folder: Path) -> str:
-    """Return the digest of the state that the run saves now."""
-    body = SaveStateBody(name="end")
-    _do(transport, run_id, OperationKind.SAVE_STATE, body, uuid.uuid4().hex)
-    call = Call(route=routes.LIST_CHECKPOINTS, query={"run_id": run_id})
-    (end,) = [c for c in transport.send(call).checkpoints if c.checkpoint_id == "end"]
-    files = Call(route=routes.GET_CHECKPOINT_FILES, path_args={"checkpoint_id": end.id})
-    folder.mkdir()
-    for file in transport.send(files).presigned_urls:
-        target = folder / file.relative_file_name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(Path(file.url.removeprefix("file://")).read_bytes())
+def _saved_state(setup: Setup, run_id: str, folder: Path) -> str:
+    """Return the digest of the state that the run has saved as `end`."""
+    with ServiceClient(base_url=setup.url) as service:
+        service.download_checkpoint(name="end", run_id=run_id, target="trainer", dest_dir=folder)
     return folder_digest(folder)
 
 

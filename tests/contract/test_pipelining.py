@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.contract.conftest import make_datum
+from tests.contract.conftest import TRANSPORTS, make_datum
+from tests.serving import KEY
 
 from loops_core import (
     AdamParams,
@@ -20,8 +22,21 @@ NUM_THREADS = 8
 NUM_EACH = 125
 
 
+@pytest.fixture(params=TRANSPORTS)
+def url(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    served: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    if request.param == "inproc":
+        return f"inproc:mock?data_dir={tmp_path}"
+    monkeypatch.setenv("LOOPS_API_KEY", KEY)
+    return served("mock")
+
+
 @pytest.mark.slow
-def test_a_thousand_operations_from_eight_threads_apply_in_order_each_once(tmp_path: Path) -> None:
+def test_a_thousand_operations_from_eight_threads_apply_in_order_each_once(url: str) -> None:
     """A step's number tells its place; gradients of the pass before it tell that none was lost."""
     datum = make_datum([3, 4, 5, 6])
     submitted: list[ForwardBackwardFuture | OperationFuture[OptimStepResponse]] = []
@@ -36,7 +51,7 @@ def test_a_thousand_operations_from_eight_threads_apply_in_order_each_once(tmp_p
                     adam_params = AdamParams(learning_rate=1e-3 * (1 + number))
                     submitted.append(client.optim_step(adam_params))
 
-    with ServiceClient(base_url=f"inproc:mock?data_dir={tmp_path}") as service:
+    with ServiceClient(base_url=url) as service:
         client = service.create_lora_training_client("mock-tiny", rank=2)
         threads = [threading.Thread(target=work) for _ in range(NUM_THREADS)]
         for thread in threads:
@@ -54,14 +69,14 @@ def test_a_thousand_operations_from_eight_threads_apply_in_order_each_once(tmp_p
 
 
 @pytest.mark.slow
-def test_threads_that_do_not_take_turns_lose_nothing(tmp_path: Path) -> None:
+def test_threads_that_do_not_take_turns_lose_nothing(url: str) -> None:
     datum = make_datum([3, 4, 5, 6])
 
     def work() -> None:
         futures.extend(client.forward_backward([datum]) for _ in range(NUM_EACH))
 
     futures: list[ForwardBackwardFuture] = []
-    with ServiceClient(base_url=f"inproc:mock?data_dir={tmp_path}") as service:
+    with ServiceClient(base_url=url) as service:
         client = service.create_lora_training_client("mock-tiny", rank=2)
         threads = [threading.Thread(target=work) for _ in range(NUM_THREADS)]
         for thread in threads:

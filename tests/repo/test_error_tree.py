@@ -54,8 +54,8 @@ def test_the_errors_page_has_a_row_for_every_error(root: Path) -> None:
 
 
 NEVER_SEEN = {"refusals.py: Refused", "status_errors.py: _Answered"}
-"""One ends a request inside the server, and carries an error of the tree; the other makes an error of
-the tree an `httpx.HTTPStatusError` too."""
+"""One ends a request inside the server, and carries an error of the tree; the other makes an error
+of the tree an `httpx.HTTPStatusError` too."""
 
 
 def test_no_error_is_defined_outside_the_tree(source_files: list[Path]) -> None:
