@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 
 from loops_core.errors import CheckpointError, UnsupportedError, UsageError
 from loops_core.hooks import TransportConfig, hookimpl
-from loops_core.protocols import CheckpointStore, Transport
+from loops_core.protocols import BodyLimits, CheckpointStore, Transport
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 
@@ -56,10 +56,10 @@ class InProcessTransport:
         )
         self._closed = False
 
-    @property
-    def max_body_bytes(self) -> int | None:
-        """Return None: within a process a call's body may have any size."""
-        return None
+    def body_limits(self, base_url: str | None) -> BodyLimits:
+        """Return no bound: within a process a call's body may have any size."""
+        del base_url
+        return BodyLimits()
 
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the worker's reply; blocks the calling thread."""

@@ -39,6 +39,7 @@ from loops_core.types.routes import (
     SAMPLER_POLICY_VERSION,
     SUBMIT,
     VALIDATE_CHECKPOINT,
+    BatchPart,
     Call,
     SamplerPin,
 )
@@ -112,14 +113,16 @@ def submit(
     base_url: str,
     idempotency_key: str,
     timeout_s: float,
+    part: BatchPart | None = None,
 ) -> Call[Accepted]:
-    """Return the call that hands an operation over."""
+    """Return the call that hands an operation over, or a part of its batch."""
     return Call(
         route=SUBMIT[kind],
         base_url=base_url,
         body=body,
         run_id=body.run_id,
         idempotency_key=idempotency_key,
+        part=part,
         timeout_s=timeout_s,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,12 @@ from loops_core.types.training import ForwardBackwardOutput
 
 LARGEST_BODY_BYTES: Final = 24 * 1024 * 1024
 """The protocol's bound of one request's JSON body."""
+
+_PACKED_DATUM_BYTES: Final = 192
+_PACKED_CHUNK_BYTES: Final = 160
+_PACKED_TENSOR_BYTES: Final = 192
+_PACKED_DIMENSION_BYTES: Final = 21
+"""More than the header of a packed body says of each."""
 
 _WRAPPER_BYTES: Final = 1024
 """More than a body takes besides its data and its loss's name and config."""
@@ -40,6 +46,26 @@ def datum_bytes(datum: Datum, *, is_rough: bool = False) -> int:
         size += 6 * len(name) + _tensor_bytes(tensor, is_rough=is_rough)
     if datum.routed_experts_ref is not None:
         size += _DATUM_BYTES + 6 * len(datum.routed_experts_ref.uri)
+    return size
+
+
+def packed_datum_bytes(datum: Datum) -> int:
+    """Return an upper bound of the datum's size in a packed body."""
+    size = _PACKED_DATUM_BYTES
+    for chunk in datum.model_input.chunks:
+        size += _PACKED_CHUNK_BYTES
+        match chunk:
+            case EncodedTextChunk(tokens=tokens):
+                size += 8 * len(tokens)
+            case ImageChunk(data=data):
+                size += 4 * (len(data) + 2) // 3
+            case _:
+                pass
+    for name, tensor in datum.loss_fn_inputs.items():
+        size += _PACKED_TENSOR_BYTES + 6 * len(name) + _PACKED_DIMENSION_BYTES * len(tensor.shape)
+        size += int(tensor.data.nbytes)
+    if datum.routed_experts_ref is not None:
+        size += 6 * len(datum.routed_experts_ref.uri)
     return size
 
 
@@ -79,7 +105,12 @@ def _digits(low: int, high: int) -> int:
 
 
 def split(
-    data: Sequence[Datum], *, largest_bytes: int | None, group: int, config_bytes: int = 0
+    data: Sequence[Datum],
+    *,
+    largest_bytes: int | None,
+    group: int,
+    config_bytes: int = 0,
+    size_of: Callable[[Datum], int] = datum_bytes,
 ) -> list[list[Datum]]:
     """Return the data in as few requests as a greedy pass in order finds.
 
@@ -88,6 +119,7 @@ def split(
         largest_bytes: bound of one request's body; None = one request takes all.
         group: how many neighbours belong together and are never separated: 2 for dpo's pairs.
         config_bytes: what the loss's name and config take in every request.
+        size_of: returns an upper bound of a datum's size in a body.
 
     Raises:
         UsageError: the data does not divide into groups, or one group is too large by itself.
@@ -106,7 +138,7 @@ def split(
     used = 0
     for start in range(0, len(data), group):
         neighbours = data[start : start + group]
-        size = sum(datum_bytes(datum) for datum in neighbours)
+        size = sum(size_of(datum) for datum in neighbours)
         if size > room:
             raise _too_large(start, group, size, room)
         if used + size > room:

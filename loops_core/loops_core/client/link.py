@@ -16,16 +16,18 @@ from loops_core.client.polling import OperationRef, Outcome
 from loops_core.client.turns import Turn, Turnstile
 from loops_core.client.waiting import BaseFuture, FutureHost
 from loops_core.client.watching import Watcher
-from loops_core.errors import LoopsError, UsageError
+from loops_core.errors import LoopsError, TransportError, UsageError
 from loops_core.hooks import RunEvent
 from loops_core.plugins import Plugins
 from loops_core.types.base import WireModel
 from loops_core.types.operation import (
+    Accepted,
     OperationBody,
     OperationKind,
     SaveStateBody,
     SaveWeightsForSamplerBody,
 )
+from loops_core.types.routes import BatchPart
 from loops_core.types.training import (
     ForwardBackwardOutput,
     InitTrainerServerResponse,
@@ -34,6 +36,9 @@ from loops_core.types.training import (
 
 ModelT = TypeVar("ModelT", bound=WireModel)
 ResultT = TypeVar("ResultT")
+
+_MOST_ROUNDS: Final = 8
+"""How often the parts of a batch are gone through; once, unless a service loses some."""
 
 _GRACE_S: Final = 1.0
 """How long a close waits for a watched result that may be on its way."""
@@ -173,6 +178,31 @@ class TrainerLink:
         finally:
             self._turnstile.leave(turn)
 
+    def submit_parts(
+        self,
+        kind: OperationKind,
+        result_type: type[ModelT],
+        bodies: Sequence[OperationBody],
+        *,
+        idempotency_key: str | None = None,
+        announce_metrics: bool = True,
+    ) -> Flow[OperationFuture[ModelT]]:
+        """Hand one operation over whose data travels in as many parts as there are bodies."""
+        self.check_open()
+        key = idempotency_key or new_key()
+        turn = Turn()
+        try:
+            yield from self._turnstile.wait(turn, count=1, timeout_s=self.settings.ready_timeout_s)
+            self.check_open()
+            numbered = [self._numbered(body, turn.first_seq_id) for body in bodies]
+            if len(numbered) == 1:
+                ref = yield from self._send(kind, result_type, numbered[0], key)
+            else:
+                ref = yield from self._send_parts(kind, result_type, numbered, key)
+            return self._future(ref, numbered[0], announce_metrics=announce_metrics)
+        finally:
+            self._turnstile.leave(turn)
+
     def metrics_teller(
         self, kind: OperationKind, operation_id: str
     ) -> Callable[[Outcome[ForwardBackwardOutput]], None]:
@@ -210,17 +240,49 @@ class TrainerLink:
     def _send(
         self, kind: OperationKind, result_type: type[ModelT], body: OperationBody, key: str
     ) -> Flow[OperationRef[ModelT]]:
+        accepted = yield from self._deliver(kind, body, key, None)
+        ref = OperationRef(accepted.operation_id, kind, self.run.run_id, result_type)
+        self._announcer.submitted(ref)
+        return ref
+
+    def _send_parts(
+        self,
+        kind: OperationKind,
+        result_type: type[ModelT],
+        bodies: Sequence[OperationBody],
+        key: str,
+    ) -> Flow[OperationRef[ModelT]]:
+        """Send what the service lacks of a batch until it lacks nothing.
+
+        A service that restarts forgets parts, and asks for them again.
+        """
+        missing = list(range(len(bodies)))
+        for _ in range(_MOST_ROUNDS):
+            for index in missing:
+                part = BatchPart(index, len(bodies))
+                accepted = yield from self._deliver(kind, bodies[index], key, part)
+                if not accepted.missing_parts:
+                    ref = OperationRef(accepted.operation_id, kind, self.run.run_id, result_type)
+                    self._announcer.submitted(ref)
+                    return ref
+                missing = accepted.missing_parts
+        raise TransportError(
+            f"{kind} travels in {len(bodies)} parts, and the service lost some of them "
+            f"{_MOST_ROUNDS} times: {len(missing)} are still missing, and nothing was executed"
+        )
+
+    def _deliver(
+        self, kind: OperationKind, body: OperationBody, key: str, part: BatchPart | None
+    ) -> Flow[Accepted]:
         call = calls.submit(
             kind,
             body,
             base_url=self.settings.base_url,
             idempotency_key=key,
             timeout_s=self.settings.timeout_s,
+            part=part,
         )
-        accepted = yield from self.driver.persist(call, budget_s=self.settings.timeout_s)
-        ref = OperationRef(accepted.operation_id, kind, self.run.run_id, result_type)
-        self._announcer.submitted(ref)
-        return ref
+        return (yield from self.driver.persist(call, budget_s=self.settings.timeout_s))
 
     def _future(
         self, ref: OperationRef[ModelT], body: OperationBody, *, announce_metrics: bool

@@ -12,6 +12,7 @@ from loops_core.client.drivers import Flow
 from loops_core.client.futures import ForwardBackwardFuture
 from loops_core.client.link import TrainerLink
 from loops_core.errors import UsageError
+from loops_core.protocols import BodyLimits
 from loops_core.types.datum import Datum
 from loops_core.types.operation import ForwardBody, OperationKind
 from loops_core.types.training import ForwardBackwardOutput, LossFnConfig
@@ -48,11 +49,18 @@ def submit_pass(
     link.check_open()
     batch = check_data(data)
     key = check_key(idempotency_key)
-    bodies = _bodies(link, batch, loss_fn, loss_fn_config, top_k_logprobs)
-    parts = yield from link.submit_all(
-        kind, ForwardBackwardOutput, bodies, idempotency_key=key, announce_metrics=False
-    )
-    counts = [len(body.data) for body in bodies]
+    limits = link.driver.transport.body_limits(link.settings.base_url)
+    bodies = _bodies(limits, batch, loss_fn, loss_fn_config, top_k_logprobs)
+    if limits.takes_parts:
+        whole = yield from link.submit_parts(
+            kind, ForwardBackwardOutput, bodies, idempotency_key=key, announce_metrics=False
+        )
+        parts, counts = [whole], [len(batch)]
+    else:
+        parts = yield from link.submit_all(
+            kind, ForwardBackwardOutput, bodies, idempotency_key=key, announce_metrics=False
+        )
+        counts = [len(body.data) for body in bodies]
     future = ForwardBackwardFuture(
         link.host,
         parts,
@@ -64,7 +72,7 @@ def submit_pass(
 
 
 def _bodies(
-    link: TrainerLink,
+    limits: BodyLimits,
     data: list[Datum],
     loss_fn: str,
     loss_fn_config: LossFnConfig | None,
@@ -84,13 +92,13 @@ def _bodies(
             loss_fn_config=loss_fn_config,
             top_k_logprobs=top_k_logprobs,
         )
-    largest_bytes = link.driver.transport.max_body_bytes
-    config = "" if largest_bytes is None else whole.model_dump_json(exclude={"data"})
+    config = "" if limits.max_bytes is None else whole.model_dump_json(exclude={"data"})
     parts = chunking.split(
         data,
-        largest_bytes=largest_bytes,
+        largest_bytes=limits.max_bytes,
         group=2 if loss_fn in _PAIRED_LOSSES else 1,
         config_bytes=len(config),
+        size_of=chunking.packed_datum_bytes if limits.is_packed else chunking.datum_bytes,
     )
     if len(parts) == 1:
         return [whole]

@@ -19,12 +19,13 @@ from loops_core.protocols.sampling import (
 )
 from loops_core.protocols.storage import CheckpointStore, StoredFile
 from loops_core.protocols.training import Trainer, TrainerDescription, TrainerSpec
-from loops_core.protocols.transport import Transport
+from loops_core.protocols.transport import BodyLimits, Transport
 
 __all__ = [
     "Array",
     "Backend",
     "BackendConfig",
+    "BodyLimits",
     "CheckpointStore",
     "LossFunction",
     "LossInput",

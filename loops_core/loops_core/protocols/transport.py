@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -9,6 +10,22 @@ from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 
 ReplyT = TypeVar("ReplyT", bound=WireModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """How large a call's body may be.
+
+    Attributes:
+        max_bytes: the largest body; None = any size.
+        is_packed: whether a body's size is that of `frames.pack`; else that of compact JSON.
+        takes_parts: whether a batch over the bound travels in parts that become one operation; else
+            it is split into several.
+    """
+
+    max_bytes: int | None = None
+    is_packed: bool = False
+    takes_parts: bool = False
 
 
 class Transport(Protocol):
@@ -21,11 +38,11 @@ class Transport(Protocol):
     every call raises `UsageError`; `close` and `aclose` may be called twice.
     """
 
-    @property
-    def max_body_bytes(self) -> int | None:
-        """Return the largest body of one call, printed as compact JSON; None = any size.
+    def body_limits(self, base_url: str | None) -> BodyLimits:
+        """Return how large a body sent to an address may be; as far as is known by now.
 
-        Clients split larger batches into several operations.
+        Args:
+            base_url: the answering service's own address, as in a call.
         """
         ...
 

@@ -122,7 +122,12 @@ class TrainerDesk:
         """Return what is to be submitted, checked; or the answer to a part of a batch."""
         run = self._run_of(call, owner)
         kind = OperationKind(call.route.name)
-        body = self._checked(call, run)
+        try:
+            body = self._checked(call, run)
+        except UsageError:
+            if call.part is not None:  # one wrong part, and nothing of the batch is kept
+                self._parts.discard(run.record.id, _key_of(call))
+            raise
         if call.part is None:
             return _Submit(run, kind, body)
         if not isinstance(body, ForwardBody):

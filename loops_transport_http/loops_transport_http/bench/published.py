@@ -57,9 +57,7 @@ class PublishedClient:
         self.child = Child([str(python), str(Path(published_worker.__file__))])
         self.name = f"{self.child.started['distribution']} {self.child.started['version']}"
 
-    def open(
-        self, url: str, size: BatchSize = TINY, *, vocabulary: int = SMALL_VOCABULARY
-    ) -> None:
+    def open(self, url: str, size: BatchSize = TINY, *, vocabulary: int = SMALL_VOCABULARY) -> None:
         """Open a client of the stub at an address, with a batch of a size."""
         self.child.ask(
             {

@@ -36,12 +36,14 @@ class Address:
     api_key: str | None = field(default=None, repr=False)
     team_id: str | None = None
 
+    def root_of(self, base_url: str | None) -> str:
+        """Return the whole address of whoever answers a call."""
+        given = (base_url or "").rstrip("/")
+        return f"{self.base_url}{given}" if given[:1] in ("", "/") else given
+
     def url_of(self, call: Call[Any]) -> str:
         """Return the whole URL of a call."""
-        root = self.base_url
-        if call.base_url is not None:
-            given = call.base_url.rstrip("/")
-            root = f"{self.base_url}{given}" if given.startswith("/") else given
+        root = self.root_of(call.base_url)
         path = call.route.path
         if self.team_id is not None and call.route in _CREATES:
             path = path.replace("/v1/loops", f"/v1/teams/{quote(self.team_id, safe='')}/loops")

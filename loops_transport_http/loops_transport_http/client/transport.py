@@ -9,6 +9,7 @@ import httpx
 
 from loops_core.clock import Clock, SystemClock
 from loops_core.errors import UnreachableError, UsageError
+from loops_core.protocols import BodyLimits
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 from loops_transport_http.client.downloads import download
@@ -29,6 +30,9 @@ ReplyT = TypeVar("ReplyT", bound=WireModel)
 
 JSON_CAP_BYTES: Final = 24 * 1024 * 1024
 """The protocol's bound of one request's JSON body."""
+
+PIECE_BYTES: Final = 32 * 1024 * 1024
+"""The largest packed body: a broken connection costs no more than this to repeat."""
 
 _LIMITS: Final = httpx.Limits(
     max_connections=200, max_keepalive_connections=200, keepalive_expiry=120.0
@@ -72,10 +76,15 @@ class HttpTransport:
         )
         self._closed = False
 
-    @property
-    def max_body_bytes(self) -> int | None:
-        """Return the largest body of one call, as JSON."""
-        return JSON_CAP_BYTES
+    def body_limits(self, base_url: str | None) -> BodyLimits:
+        """Return how large a body sent to an address may be; as far as is known by now."""
+        features = self.features(self._address.root_of(base_url))
+        if not features.tensors:
+            return BodyLimits(max_bytes=JSON_CAP_BYTES)
+        advertised = features.max_body_bytes or PIECE_BYTES
+        return BodyLimits(
+            max_bytes=min(advertised, PIECE_BYTES), is_packed=True, takes_parts=features.parts
+        )
 
     def features(self, url: str) -> Features:
         """Return what the server at a URL has advertised so far."""

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TypeVar, final
 
-from loops_core.protocols import Transport
+from loops_core.protocols import BodyLimits, Transport
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 
@@ -24,10 +24,9 @@ class CountingTransport:
         """Hand calls on to `inner`, which is closed with this one."""
         self._inner = inner
 
-    @property
-    def max_body_bytes(self) -> int | None:
-        """Return the inner transport's bound."""
-        return self._inner.max_body_bytes
+    def body_limits(self, base_url: str | None) -> BodyLimits:
+        """Return the inner transport's bounds."""
+        return self._inner.body_limits(base_url)
 
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Count the call and return the reply."""

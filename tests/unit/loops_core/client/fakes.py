@@ -17,6 +17,7 @@ from loops_core.errors import UnknownRequestError, UsageError
 from loops_core.hooks import RunEvent
 from loops_core.inprocess import copy_linked_file
 from loops_core.plugins import Plugins
+from loops_core.protocols import BodyLimits
 from loops_core.types.base import WireModel
 from loops_core.types.datum import Datum, ModelInput
 from loops_core.types.deployment import Empty
@@ -82,7 +83,7 @@ class FakeService:
         holds: Literal["by jumping", "really", "never"] = "by jumping",
     ) -> None:
         self.clock = clock or JumpingClock()
-        self.max_body_bytes: int | None = None
+        self.limits = BodyLimits()
         self.calls: list[Call[WireModel]] = []
         self.answers: dict[str, Answer] = {}
         self.failures: dict[str, list[BaseException]] = {}
@@ -98,6 +99,9 @@ class FakeService:
         self.submits_pass.set()
         self._holds = holds
         self._changed = threading.Condition()
+
+    def body_limits(self, base_url: str | None) -> BodyLimits:
+        return self.limits
 
     def send(self, call: Call[ReplyT]) -> ReplyT:
         self._arrive(call)

@@ -27,6 +27,7 @@ from loops_core.hooks import (
     RunEvent,
     hookimpl,
 )
+from loops_core.protocols import BodyLimits
 from loops_core.types.training import (
     AdamParams,
     OptimStepResponse,
@@ -111,7 +112,7 @@ def test_the_metrics_of_a_pass_hold_its_loss(
 def test_a_split_pass_finishes_part_by_part_and_has_metrics_once(
     service: FakeService, client: TrainingClient, diary: Diary
 ) -> None:
-    service.max_body_bytes = 2500
+    service.limits = BodyLimits(max_bytes=2500)
     service.automatic = lambda _: done(output(2.0, **{"loss:sum": 1.0}))
     client.forward_backward([make_datum([n] * 40) for n in range(9)]).result()
     parts = len(service.sent("forward_backward"))

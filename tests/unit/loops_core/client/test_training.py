@@ -26,6 +26,7 @@ from loops_core.errors import (
     UsageError,
 )
 from loops_core.hooks import hookimpl
+from loops_core.protocols import BodyLimits
 from loops_core.types.datum import Datum
 from loops_core.types.deployment import PolicyVersion
 from loops_core.types.operation import ForwardBody, OperationBody
@@ -210,7 +211,7 @@ def test_a_wrong_argument_is_refused_by_name_before_anything_is_sent(
 def test_a_batch_is_split_where_the_transport_has_a_bound(
     service: FakeService, client: TrainingClient
 ) -> None:
-    service.max_body_bytes = 2500
+    service.limits = BodyLimits(max_bytes=2500)
     service.automatic = lambda call: done(
         ForwardBackwardOutput(
             loss=1.0, loss_fn_outputs=[{} for _ in data_of(call.body)], metrics={"loss:sum": 2.0}
@@ -241,7 +242,7 @@ def test_dpo_needs_pairs_even_in_one_request(client: TrainingClient) -> None:
 def test_a_batch_accepted_in_part_says_how_to_complete_it(
     service: FakeService, client: TrainingClient
 ) -> None:
-    service.max_body_bytes = 2500
+    service.limits = BodyLimits(max_bytes=2500)
     data = [make_datum([n] * 40) for n in range(9)]
 
     def refuse_the_third() -> None:
@@ -258,7 +259,7 @@ def test_a_batch_accepted_in_part_says_how_to_complete_it(
 
 
 def test_a_failed_part_fails_the_whole_pass(service: FakeService, client: TrainingClient) -> None:
-    service.max_body_bytes = 2500
+    service.limits = BodyLimits(max_bytes=2500)
     future = client.forward_backward([make_datum([n] * 40) for n in range(9)])
     for operation_id in list(service.statuses):
         service.settle(operation_id, done(output()))
@@ -270,7 +271,7 @@ def test_a_failed_part_fails_the_whole_pass(service: FakeService, client: Traini
 def test_the_timeout_of_a_split_pass_is_for_the_whole(
     service: FakeService, client: TrainingClient
 ) -> None:
-    service.max_body_bytes = 2500
+    service.limits = BodyLimits(max_bytes=2500)
     future = client.forward_backward([make_datum([n] * 40) for n in range(9)])
     service.settle("op0", done(output()))
     before = service.clock.monotonic()
@@ -282,7 +283,7 @@ def test_the_timeout_of_a_split_pass_is_for_the_whole(
 def test_cancelling_a_split_pass_spares_a_batch_that_has_begun(
     service: FakeService, client: TrainingClient
 ) -> None:
-    service.max_body_bytes = 2500
+    service.limits = BodyLimits(max_bytes=2500)
     future = client.forward_backward([make_datum([n] * 40) for n in range(9)])
     service.settle("op0", done(output()))
     assert not future.cancel()
