@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 from tests.sdk.environment import clean_environ
 from tests.serving import KEY, Server
 
 from loops_core import Datum, ModelInput, ServiceClient, TensorData
 from loops_core.errors import LoopsError
-from loops_core.types.checkpoint import CheckpointFile
 from loops_core.worker.records import LOCAL_OWNER
 
 PROGRAM: Final = Path(__file__).parent / "program" / "play.py"
@@ -55,7 +53,7 @@ def play_all(backend: Backend, python: Path, folder: Path) -> dict[str, Any]:
         stage = Stage(python, server, backend.base_model, folder)
         seen = {section: play(stage, section) for section in SECTIONS}
         if seen["life"]["seen"] is not None:
-            seen["our_client"] = try_look(server.url, seen["life"]["seen"])
+            seen["our_client"] = try_look(server.url, seen["life"]["seen"], folder / "ours")
         seen["restart"] = play(stage, "restart")
         server.stop()
         return {**seen, "exit_codes": server.exit_codes}
@@ -120,25 +118,25 @@ def _setup(stage: Stage, folder: Path) -> dict[str, str]:
     }
 
 
-def try_look(url: str, life: dict[str, Any]) -> dict[str, Any]:
+def try_look(url: str, life: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return what `look` finds, or the error it met, as a section's outcome."""
     try:
-        return {"seen": look(url, life), "stderr": ""}
+        return {"seen": look(url, life, folder), "stderr": ""}
     except LoopsError as error:
         return {"seen": None, "stderr": repr(error)}
 
 
-def look(url: str, life: dict[str, Any]) -> dict[str, Any]:
+def look(url: str, life: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return what our own client finds of what the SDK left behind."""
     with ServiceClient(base_url=url, api_key=KEY) as service:
         names = [row.checkpoint_id for row in service.list_checkpoints(life["run_id"])]
         found: dict[str, Any] = {"names": names}
         for name, target in (("state", "trainer"), ("staged", "sampler")):
-            page = service.get_checkpoint_archive_url(
-                name=name, run_id=life["run_id"], target=target
+            to = folder / name
+            service.download_checkpoint(
+                name=name, run_id=life["run_id"], target=target, dest_dir=to
             )
-            ours = {file.relative_file_name: _digest(_read(file)) for file in page.presigned_urls}
-            found[name] = {"ours": ours, "sdk": digests(Path(life["files"][name]["folder"]))}
+            found[name] = {"ours": digests(to), "sdk": digests(Path(life["files"][name]["folder"]))}
         path = life["resume"]["path"]
         with service.create_training_client_from_state_with_optimizer(path) as trainer:
             train = life["train"]
@@ -152,15 +150,10 @@ def look(url: str, life: dict[str, Any]) -> dict[str, Any]:
 def digests(folder: Path) -> dict[str, str]:
     """Return the hash of every file below a folder by its name."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read(file: CheckpointFile) -> bytes:
-    return httpx.get(file.url).raise_for_status().content
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def _datum(tokens: list[int], targets: list[int]) -> Datum:
