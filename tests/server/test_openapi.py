@@ -44,7 +44,7 @@ def fuzz(server: Server, settings: Path, *, max_examples: int, phases: str, seed
     """Search for a request whose answer is not what the document says; return their number."""
     target = ["run", f"{server.url}/openapi.json", "-H", f"Authorization: Api-Key {KEY}"]
     search = ["--max-examples", str(max_examples), "--phases", phases, "--seed", str(seed)]
-    judge = ["--checks", ",".join(CHECKS), "--request-timeout", "60", "--workers", "2"]
+    judge = ["--checks", ",".join(CHECKS), "--request-timeout", "60", "--workers", "1"]
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)]
     run = subprocess.run(
         [*program, *target, *search, *judge],
@@ -80,7 +80,7 @@ def test_no_request_fails_the_server_or_contradicts_the_document(
     if IS_LONG:
         num_requests = sum(
             fuzz(server, settings, max_examples=200, phases="coverage,fuzzing", seed=seed)
-            for settings, seed in ((known, 1), (known, 2), (unknown, 3))
+            for settings, seed in ((known, 1), (unknown, 2))
         )
         assert num_requests >= 10_000
     else:

@@ -56,6 +56,10 @@ class FileLinks:
         files = [self._sign(file, root_url) for file in page.presigned_urls]
         return page.model_copy(update={"presigned_urls": files})
 
+    def token_of(self, name: str) -> str:
+        """Return the signed form of a file's name below the store's folder."""
+        return str(self._signer.dumps(name))
+
     def answer(self, token: str) -> Response:
         """Return the file that a link's token means; ranges are answered.
 
@@ -79,7 +83,7 @@ class FileLinks:
         if parts.scheme != "file":
             return file
         path = Path(url2pathname(parts.path))
-        token = self._signer.dumps(path.relative_to(self._root).as_posix())
+        token = self.token_of(path.relative_to(self._root).as_posix())
         leaf = quote(path.name, safe="")
         return file.model_copy(update={"url": f"{root_url}/files/{token}/{leaf}"})
 
