@@ -22,6 +22,7 @@ from loops_core.plugins import Plugins
 from loops_core.types.base import WireModel
 from loops_core.types.operation import (
     Accepted,
+    ForwardBody,
     OperationBody,
     OperationKind,
     SaveStateBody,
@@ -260,7 +261,10 @@ class TrainerLink:
         for _ in range(_MOST_ROUNDS):
             for index in missing:
                 part = BatchPart(index, len(bodies))
-                accepted = yield from self._deliver(kind, bodies[index], key, part)
+                try:
+                    accepted = yield from self._deliver(kind, bodies[index], key, part)
+                except UsageError as error:
+                    raise _in_part(error, bodies, index) from error
                 if not accepted.missing_parts:
                     ref = OperationRef(accepted.operation_id, kind, self.run.run_id, result_type)
                     self._announcer.submitted(ref)
@@ -308,6 +312,17 @@ class TrainerLink:
             if isinstance(result, InitTrainerServerResponse):
                 self._lora_rank = result.lora_rank
             self._last_published = max(self._last_published, version_of(result) or 0)
+
+
+def _in_part(error: UsageError, bodies: Sequence[OperationBody], index: int) -> UsageError:
+    """Return the error of a refused part; it says where in the batch the part begins."""
+    begins = sum(len(body.data) for body in bodies[:index] if isinstance(body, ForwardBody))
+    told = error.copy()
+    if begins:
+        told.hint = (
+            f"data[0] of this part is data[{begins}] of the batch; nothing of it was submitted"
+        )
+    return told
 
 
 def _after_part(error: LoopsError, accepted: int, count: int, key: str) -> LoopsError:

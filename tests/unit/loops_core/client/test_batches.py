@@ -8,7 +8,7 @@ import pytest
 from tests.unit.loops_core.client.fakes import FakeService, done, make_client, make_datum
 
 from loops_core.client.training import TrainingClient
-from loops_core.errors import TransportError
+from loops_core.errors import TransportError, UsageError
 from loops_core.protocols import BodyLimits
 from loops_core.types.base import WireModel
 from loops_core.types.datum import Datum
@@ -58,6 +58,24 @@ def test_parts_that_a_service_has_lost_are_sent_again(
     indices = [call.part.index for call in service.sent("forward_backward") if call.part]
     count = max(indices) + 1
     assert indices == [*range(count), *range(2)]  # the first two were forgotten
+
+
+def test_a_refused_part_says_where_in_the_batch_it_begins(
+    service: FakeService, client: TrainingClient
+) -> None:
+    service.limits = BodyLimits(max_bytes=3000, is_packed=True, takes_parts=True)
+    desk = parts_desk(forgets_at=None)
+
+    def refuse_the_second(call: Call[WireModel]) -> Accepted:
+        if call.part is not None and call.part.index == 1:
+            raise UsageError("data[0] is wrong", field="data[0]")
+        return desk(call)
+
+    service.answers["forward_backward"] = refuse_the_second
+    with pytest.raises(UsageError) as caught:
+        client.forward_backward([make_datum([n] * 40) for n in range(9)])
+    first = data_of(service.sent("forward_backward")[0].body)
+    assert f"is data[{len(first)}] of the batch" in str(caught.value)
 
 
 def test_a_service_that_always_loses_parts_is_given_up(
