@@ -24,7 +24,7 @@ from loops_core.protocols import (
 _log = logging.getLogger(__name__)
 
 _BACKEND_EXTRAS: Final = {"jax": "jax", "mock": "mock"}
-_SCHEME_EXTRAS: Final = {"http": "http", "https": "http"}
+_SCHEME_EXTRAS: Final = {"http": "http", "https": "http", "local": "http"}
 """The extra of `loops-framework` that brings a backend, or a URL scheme."""
 
 ItemT = TypeVar("ItemT")

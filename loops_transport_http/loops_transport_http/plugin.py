@@ -8,7 +8,8 @@ from typing import Final
 from loops_core.hooks import Command, TransportConfig, hookimpl
 from loops_core.protocols import Transport
 
-SCHEMES: Final = ("http", "https")
+LOCAL: Final = "local"
+SCHEMES: Final = ("http", "https", LOCAL)
 """The URL schemes that belong to this transport."""
 
 
@@ -32,8 +33,11 @@ def loops_transport(url: str, config: TransportConfig) -> Transport | None:
         UsageError: the URL has no host.
         UnsupportedError: what the environment asks for is not installed.
     """
-    if url.partition(":")[0].lower() not in SCHEMES:
+    scheme = url.partition(":")[0].lower()
+    if scheme not in SCHEMES:
         return None
-    from loops_transport_http.client.opening import open_transport
+    from loops_transport_http.client.opening import open_local, open_transport
 
+    if scheme == LOCAL:
+        return open_local(url, api_key=config.api_key)
     return open_transport(url, api_key=config.api_key)

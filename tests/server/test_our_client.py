@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 from tests.serving import KEY, Server
 
-from loops_core import ServiceClient
+from loops_core import AdamParams, Datum, ModelInput, ServiceClient, TensorData
+from loops_core.errors import UsageError
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # each test starts a process
+
+PROMPT: Final = ModelInput.from_ints([5, 6])
+DATUM: Final = Datum(
+    model_input=PROMPT,
+    loss_fn_inputs={"target_tokens": TensorData(data=[6, 7], dtype="int64", shape=[2])},
+)
 
 
 def test_a_checkpoint_is_downloaded_over_the_servers_links(server: Server, tmp_path: Path) -> None:
@@ -24,3 +32,32 @@ def test_a_checkpoint_is_downloaded_over_the_servers_links(server: Server, tmp_p
         link.relative_file_name for link in links
     }
     assert download.bytes_written == sum(path.stat().st_size for path in files) > 0
+
+
+def test_a_local_pair_trains_publishes_saves_and_loads(server: Server) -> None:
+    addresses = f"{server.url}/trainers/local", f"{server.url}/samplers/local"
+    with ServiceClient.local(*addresses, api_key=KEY) as service:
+        trainer = service.create_lora_training_client("mock-tiny", rank=4)
+        assert trainer.run_id is None
+        saved = trainer.save_state("one").result()
+        before = trainer.forward([DATUM]).result().loss
+        trainer.forward_backward([DATUM])
+        trainer.optim_step(AdamParams(learning_rate=0.1)).result()
+        first = trainer.save_weights_and_get_sampling_client("first").result()
+        path = trainer.save_weights_for_sampler("second").result().path
+        assert trainer.policy_version == 2
+        assert trainer.load_state_with_optimizer(saved.path).result().step == 0
+        assert trainer.forward([DATUM]).result().loss == before
+        pinned = trainer.create_sampling_client(path)
+        alone = service.create_sampling_client(model_path=path)
+        versions = [client.sample(PROMPT).policy_version for client in (first, pinned, alone)]
+        assert versions == [2, 2, 2]
+        trainer.save_weights_and_get_sampling_client("third").result()
+        versions = [client.sample(PROMPT).policy_version for client in (first, pinned, alone)]
+        assert versions == [3, 3, 2]
+
+
+def test_a_local_pair_shows_that_it_wants_a_key(server: Server) -> None:
+    addresses = f"{server.url}/trainers/local", f"{server.url}/samplers/local"
+    with ServiceClient.local(*addresses) as service, pytest.raises(UsageError, match="api_key"):
+        service.create_lora_training_client("mock-tiny")

@@ -179,7 +179,7 @@ def create_trainer(
         sampler_timeout_s=wish.sampler_timeout,
     )
     event = RunEvent(
-        run_id=run.id,
+        run_id=run.id or None,
         client_id=uuid.uuid4().hex,
         base_model=run.base_model,
         lora_rank=wish.rank,
@@ -197,13 +197,15 @@ def _until_healthy(service: ServiceLink, run: Run, ready_timeout_s: float) -> Fl
     """Return the trainer's address once it answers there."""
     if run.base_url is None:
         raise UnsupportedError(f"run {run.id} has no trainer to talk to: its base_url is null")
-    call = calls.health(base_url=run.base_url, run_id=run.id, base_model=run.base_model)
+    run_id = run.id or None
+    call = calls.health(base_url=run.base_url, run_id=run_id, base_model=run.base_model)
     try:
         yield from service.driver.persist(call, budget_s=ready_timeout_s)
     except TransportError as error:
         raise ResultTimeoutError(
-            f"the trainer of run {run.id} was not ready within {ready_timeout_s:g} s: {error}",
-            run_id=run.id,
+            f"the trainer {f'of run {run_id}' if run_id else f'at {run.base_url}'} was not ready "
+            f"within {ready_timeout_s:g} s: {error}",
+            run_id=run_id,
         ) from error
     return run.base_url
 

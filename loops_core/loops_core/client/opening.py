@@ -59,8 +59,8 @@ def no_local_transport(trainer_url: str) -> Generator[None]:
         yield
     except PluginError as error:
         raise UnsupportedError(
-            f"no installed transport reaches a trainer at {trainer_url!r} without the service "
-            "around it: pass ServiceClient(base_url=) the address of a service"
+            f"a trainer at {trainer_url!r} cannot be reached without the service around it: "
+            f"{error.message}"
         ) from error
 
 

@@ -59,10 +59,15 @@ def open_paired(link: TrainerLink, model_path: str) -> Flow[SamplingClient]:
 
 
 def paired_sampler(link: TrainerLink) -> Flow[SamplerRecord]:
-    """Return the sampler that belongs to the trainer's run; the service makes it once."""
-    if link.run.run_id is None or link.settings.session_id is None:
-        raise UnsupportedError("this trainer has no run, so no sampler can be paired with it")
-    body = CreateSamplerBody(session_id=link.settings.session_id, run_id=link.run.run_id)
+    """Return the sampler that belongs to the trainer's run; the service makes it once.
+
+    A trainer without a run, which no service is around, has the one sampler of its base model.
+    """
+    run_id, session_id = link.run.run_id, link.settings.session_id
+    if session_id is None:
+        raise UnsupportedError("this trainer has no session, so no sampler can be paired with it")
+    base_model = None if run_id is not None else link.run.base_model
+    body = CreateSamplerBody(session_id=session_id, run_id=run_id, base_model=base_model)
     call = calls.create_sampler(body, idempotency_key=new_key(), timeout_s=_SAMPLER_BUDGET_S)
     reply = yield from link.driver.persist(call, budget_s=_SAMPLER_BUDGET_S)
     return reply.sampler

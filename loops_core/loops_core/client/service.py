@@ -73,14 +73,31 @@ class ServiceClient(ServiceReading, Closable):
         self._link = ServiceLink.open(base_url, api_key=api_key, plugins=plugins, clock=clock)
 
     @classmethod
-    def local(cls, trainer_url: str, sampler_url: str, *, plugins: Plugins | None = None) -> Self:
+    def local(
+        cls,
+        trainer_url: str,
+        sampler_url: str,
+        *,
+        api_key: str | None = None,
+        plugins: Plugins | None = None,
+    ) -> Self:
         """Return a client of one trainer and one sampler that have no service around them.
+
+        Its training client has no run id. What only a service can do, such as listing checkpoints,
+        is refused by name. Nothing is read from the environment.
+
+        Args:
+            trainer_url: where the trainer answers.
+            sampler_url: where the sampler answers that loads what the trainer publishes.
+            api_key: shown to both; None = none.
+            plugins: the plugins to use; None = the installed ones.
 
         Raises:
             UnsupportedError: no installed transport reaches a trainer without its service.
         """
         with no_local_transport(trainer_url):
-            return cls(base_url=local_url(trainer_url, sampler_url), plugins=plugins)
+            url = local_url(trainer_url, sampler_url)
+            return cls(base_url=url, api_key=api_key, plugins=plugins)
 
     def create_lora_training_client(
         self,

@@ -77,6 +77,7 @@ class Run(WireModel):
     """One trainer identity.
 
     Attributes:
+        id: names it; empty for a trainer without a service that could name it.
         base_url: where its trainer answers; None while there is none.
         deployment_id: the trainer's deployment; None = shared capacity behind a queue.
         max_seq_len: most positions of one datum.

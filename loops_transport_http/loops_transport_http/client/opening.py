@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from loops_core.errors import UnsupportedError, UsageError
+from loops_transport_http.client.local import LocalAddresses, LocalTransport
 from loops_transport_http.client.requests import Address
 from loops_transport_http.client.transport import HttpTransport
 from loops_transport_http.wire import bodies
@@ -32,6 +33,17 @@ def open_transport(url: str, *, api_key: str | None) -> HttpTransport:
         http2=_wants_http2(),
         compresses=_wants_compression(),
     )
+
+
+def open_local(url: str, *, api_key: str | None) -> LocalTransport:
+    """Return a transport to the trainer and the sampler that a `local:` URL names.
+
+    Raises:
+        UsageError: an address is missing or has no host.
+        UnsupportedError: what the environment asks for is not installed.
+    """
+    addresses = LocalAddresses.of(url)
+    return LocalTransport(open_transport(addresses.trainer_url, api_key=api_key), addresses)
 
 
 def _wants_http2() -> bool:

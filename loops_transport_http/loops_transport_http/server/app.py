@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from loops_core.errors import LoopsError, NotFoundError, ServerShutdownError, UnreachableError
 from loops_core.types import routes
+from loops_core.types.deployment import Empty
 from loops_core.types.routes import Call
 from loops_core.worker.service import Service
 from loops_transport_http.server.calls import LOCAL, read_call
@@ -106,7 +107,10 @@ class Front:
             return _late_answer(found.route.name)
         _check_team(found, owner)
         async with self._reader.body(request, found.route) as body:
-            call = await self._localised(read_call(request, found, body), owner)
+            call = read_call(request, found, body)
+            if await self._local.is_waiting(call, owner):
+                return await self._writer.write(call, Empty(), request)
+            call = await self._localised(call, owner)
             if found.route.name not in _HELD:
                 return await self._reply(call, request, owner)
         return await self._while_there(call, request, owner)
@@ -121,8 +125,7 @@ class Front:
         if call.route.service == "trainer" and call.run_id == LOCAL:
             return dataclasses.replace(call, run_id=await self._local.run_id(call, owner))
         if call.route.service == "sampler" and call.pin.sampler_id == LOCAL:
-            pin = dataclasses.replace(call.pin, sampler_id=await self._local.sampler_id(owner))
-            return dataclasses.replace(call, pin=pin)
+            return dataclasses.replace(call, pin=await self._local.pin(call.pin, owner))
         return call
 
     async def _while_there(self, call: Call[Any], request: Request, owner: str) -> Response:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any, Final, final
 
 from loops_core.errors import NotFoundError, UsageError
 from loops_core.types import routes
 from loops_core.types.deployment import CreateSamplerBody, CreateTrainerBody
 from loops_core.types.operation import InitTrainerServerBody
-from loops_core.types.routes import Call
+from loops_core.types.routes import Call, SamplerPin
 from loops_core.worker.service import Service
 from loops_transport_http.server.calls import LOCAL
 
@@ -35,10 +36,17 @@ class LocalRuns:
         run_id, _ = await self._ids(call.body, owner)
         return run_id
 
-    async def sampler_id(self, owner: str) -> str:
-        """Return the sampler that is paired with the owner's local run; raises as `run_id`."""
-        _, sampler_id = await self._ids(None, owner)
-        return sampler_id
+    async def pin(self, pin: SamplerPin, owner: str) -> SamplerPin:
+        """Return the pin with the owner's local run and its paired sampler; raises as `run_id`."""
+        run_id, sampler_id = await self._ids(None, owner)
+        return dataclasses.replace(pin, run_id=run_id, sampler_id=sampler_id)
+
+    async def is_waiting(self, call: Call[Any], owner: str) -> bool:
+        """Tell whether a call asks how a local trainer is that nothing was asked of so far."""
+        if call.route != routes.HEALTH or call.run_id != LOCAL:
+            return False
+        async with self._lock:
+            return owner not in self._found and await self._existing(owner) is None
 
     async def _ids(self, body: object, owner: str) -> tuple[str, str]:
         async with self._lock:

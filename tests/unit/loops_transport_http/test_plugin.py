@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 
 import pluggy
 import pytest
@@ -12,6 +13,7 @@ from loops_core.hooks import TransportConfig
 from loops_core.plugins import Plugins
 from loops_transport_http import plugin
 from loops_transport_http.client.transport import HttpTransport
+from loops_transport_http.wire import bodies
 
 
 @pytest.fixture
@@ -40,6 +42,15 @@ def test_a_url_without_a_host_is_refused(url: str, config: TransportConfig) -> N
     assert caught.value.field == "base_url"
 
 
+@pytest.fixture
+def forgotten_zstd() -> Iterator[None]:
+    """Have it found out anew, in the test and after it, whether zstandard is installed."""
+    bodies.has_zstd.cache_clear()
+    yield
+    bodies.has_zstd.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten_zstd")
 @pytest.mark.parametrize(
     ("variable", "value", "module"),
     [("LOOPS_HTTP2", "1", "h2"), ("LOOPS_HTTP_COMPRESSION", "zstd", "zstandard")],
@@ -55,7 +66,11 @@ def test_what_the_environment_asks_for_is_named_where_it_is_missing(
     with pytest.raises(UsageError, match=variable):
         plugin.loops_transport(url="http://h", config=config)
     monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else ...)
+
+    def find_spec(name: str) -> object:
+        return None if name == module else ...
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(UnsupportedError, match=r"pip install 'loops-transport-http\["):
         plugin.loops_transport(url="http://h", config=config)
 
