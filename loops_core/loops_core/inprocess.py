@@ -61,6 +61,11 @@ class InProcessTransport:
         del base_url
         return BodyLimits()
 
+    @property
+    def repeats_creates(self) -> bool:
+        """Return True: the worker keeps the keys of creates."""
+        return True
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the worker's reply; blocks the calling thread."""
         self._check_open()

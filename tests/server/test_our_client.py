@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import socketserver
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from tests.serving import KEY, Server
 
@@ -61,3 +68,46 @@ def test_a_local_pair_shows_that_it_wants_a_key(server: Server) -> None:
     addresses = f"{server.url}/trainers/local", f"{server.url}/samplers/local"
     with ServiceClient.local(*addresses) as service, pytest.raises(UsageError, match="api_key"):
         service.create_lora_training_client("mock-tiny")
+
+
+def test_a_lost_reply_of_a_create_makes_no_second_run(server: Server) -> None:
+    with losing(server.url, b"POST /v1/loops/trainers ") as (url, lost):
+        with ServiceClient(base_url=url, api_key=KEY) as service:
+            trainer = service.create_lora_training_client("mock-tiny", rank=4)
+            trainer.forward([DATUM]).result()
+        assert lost == [b"HTTP/1.1 200 OK"]
+    headers = {"Authorization": f"Api-Key {KEY}"}
+    runs = httpx.get(f"{server.url}/v1/loops/runs", headers=headers).json()["runs"]
+    assert [run["id"] for run in runs] == [trainer.run_id]
+
+
+@contextmanager
+def losing(url: str, request: bytes) -> Generator[tuple[str, list[bytes]]]:
+    """Yield the address of a proxy that loses the first reply to a request, and what it lost."""
+    lost: list[bytes] = []
+    there = urlsplit(url)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((there.hostname or "", there.port or 0)) as far:
+                threading.Thread(target=self.pass_on, args=(far,), daemon=True).start()
+                while answer := far.recv(65536):
+                    if self.newest.startswith(request) and not lost:
+                        lost.append(answer.partition(b"\r\n")[0])
+                        return
+                    self.request.sendall(answer)
+
+        def pass_on(self, far: socket.socket) -> None:
+            with suppress(OSError):
+                while asked := self.request.recv(65536):
+                    self.newest = asked
+                    far.sendall(asked)
+                far.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}", lost
+        finally:
+            proxy.shutdown()

@@ -19,7 +19,7 @@ from loops_core.client.arguments import (
     shown,
     usage_errors,
 )
-from loops_core.client.drivers import Flow, send
+from loops_core.client.drivers import Flow
 from loops_core.client.link import TrainerLink, TrainerSettings, new_key
 from loops_core.client.sampler_link import SamplerLink, SamplerSettings
 from loops_core.client.sampling import SamplingClient
@@ -166,7 +166,7 @@ def create_trainer(
             path=None if restore is None else restore[1],
         )
     call = calls.create_trainer(body, idempotency_key=new_key(), timeout_s=wish.ready_timeout)
-    run = (yield from send(call)).run
+    run = (yield from service.create(call, budget_s=wish.ready_timeout)).run
     base_url = yield from _until_healthy(service, run, wish.ready_timeout)
     settings = TrainerSettings(
         base_url=base_url,
@@ -298,7 +298,7 @@ def create_sampler(
             max_seq_length=max_seq_len,
         )
     call = calls.create_sampler(body, idempotency_key=new_key(), timeout_s=_SAMPLER_TIMEOUT_S)
-    sampler = (yield from send(call)).sampler
+    sampler = (yield from service.create(call, budget_s=_SAMPLER_TIMEOUT_S)).sampler
     settings = SamplerSettings(
         base_model=sampler.base_model,
         deployment=publishing.deployment_of(sampler),

@@ -7,7 +7,7 @@ from typing import Final, Self, TypeVar, final
 
 from loops_core.client import calls
 from loops_core.client.closing import Closable
-from loops_core.client.drivers import Driver, Flow
+from loops_core.client.drivers import Driver, Flow, send
 from loops_core.client.link import new_key
 from loops_core.client.opening import open_driver, service_url
 from loops_core.client.turns import Turn, Turnstile
@@ -89,6 +89,12 @@ class ServiceLink:
     def read(self, call: Call[ReplyT]) -> Flow[ReplyT]:
         """Return the reply to a call that changes nothing, repeated while it fails in passing."""
         return self.driver.persist(call, budget_s=CONTROL_TIMEOUT_S)
+
+    def create(self, call: Call[ReplyT], *, budget_s: float) -> Flow[ReplyT]:
+        """Return the reply to a call that makes something, repeated only where that is safe."""
+        if self.driver.transport.repeats_creates:
+            return (yield from self.driver.persist(call, budget_s=budget_s))
+        return (yield from send(call))
 
     def adopt(self, client: Closable) -> None:
         """Close this client too when the service client is closed."""

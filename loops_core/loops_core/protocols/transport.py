@@ -46,6 +46,14 @@ class Transport(Protocol):
         """
         ...
 
+    @property
+    def repeats_creates(self) -> bool:
+        """Return whether a create repeated under its key is known to make nothing twice.
+
+        Else a create is sent once: what a lost reply made would have no owner.
+        """
+        ...
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; blocks the calling thread."""
         ...

@@ -86,6 +86,11 @@ class LocalTransport:
         """Return how large a body sent to one of the two may be."""
         return self._inner.body_limits(base_url)
 
+    @property
+    def repeats_creates(self) -> bool:
+        """Return True: nothing is made here, it is there already."""
+        return True
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the reply of trainer or sampler, or the one that a service would give."""
         if call.route.service != "control":

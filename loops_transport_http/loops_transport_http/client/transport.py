@@ -90,6 +90,14 @@ class HttpTransport:
         """Return what the server at a URL has advertised so far."""
         return self._features.get(origin_of(url), Features())
 
+    @property
+    def repeats_creates(self) -> bool:
+        """Return whether the service is one of ours, which keep the keys of creates.
+
+        The published protocol has no keys for them.
+        """
+        return self.features(self._address.base_url) != Features()
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; blocks the calling thread."""
         self._check_open()

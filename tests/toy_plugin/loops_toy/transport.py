@@ -28,6 +28,11 @@ class CountingTransport:
         """Return the inner transport's bounds."""
         return self._inner.body_limits(base_url)
 
+    @property
+    def repeats_creates(self) -> bool:
+        """Return what the inner transport says."""
+        return self._inner.repeats_creates
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Count the call and return the reply."""
         calls[call.route.name] += 1

@@ -84,6 +84,7 @@ class FakeService:
     ) -> None:
         self.clock = clock or JumpingClock()
         self.limits = BodyLimits()
+        self.repeats_creates = True
         self.calls: list[Call[WireModel]] = []
         self.answers: dict[str, Answer] = {}
         self.failures: dict[str, list[BaseException]] = {}

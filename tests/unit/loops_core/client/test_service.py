@@ -192,6 +192,25 @@ def test_with_sampler_opens_the_paired_sampler_at_once(
     assert routes(control)[-1] == "create_sampler"
 
 
+@pytest.mark.parametrize("route", ["create_trainer", "create_sampler"])
+def test_a_create_whose_reply_was_lost_is_repeated_under_its_key_where_that_is_safe(
+    control: Control, client: ServiceClient, route: str
+) -> None:
+    def create() -> object:
+        control.service.failures[route] = [UnreachableError("reset")]
+        if route == "create_sampler":
+            return client.create_sampling_client("tiny")
+        return client.create_lora_training_client("tiny")
+
+    create()
+    first, second = control.service.sent(route)
+    assert first.idempotency_key == second.idempotency_key is not None
+    control.service.repeats_creates = False
+    with pytest.raises(UnreachableError, match="reset"):
+        create()
+    assert len(control.service.sent(route)) == 3
+
+
 def test_creation_waits_until_the_trainer_answers(control: Control, client: ServiceClient) -> None:
     control.service.failures["health"] = [UnreachableError("not yet") for _ in range(6)]
     client.create_lora_training_client("tiny")

@@ -23,6 +23,7 @@ class StockPair:
     Attributes:
         url: where both are: `/trainer` and `/sampler`.
         requests: method and path, headers and JSON body of each request.
+        features: what each answer says of features, which is nothing of a stock pair.
     """
 
     url: str = ""
@@ -31,6 +32,7 @@ class StockPair:
     )
     results: dict[str, Any] = field(default_factory=dict[str, Any])
     version: int = 0
+    features: str | None = None
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -40,6 +42,12 @@ class StockPair:
         return [(headers, body) for seen, headers, body in self.requests if seen == path]
 
     async def answer(self, request: Request) -> Response:
+        response = await self._answer(request)
+        if self.features is not None:
+            response.headers["X-Loops-Features"] = self.features
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         content = await request.body()
         body = await request.json() if content else None
         path = f"{request.method} {request.url.path}"
