@@ -106,7 +106,9 @@ class Server:
             )
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, f"loops serve ended: {self.log()}"
+        if not line:
+            process.communicate()
+            raise AssertionError(f"loops serve ended: {self.log()}")
         started = json.loads(line)
         self.url: str = started["url"]
         self.api_key: str | None = started["api_key"]

@@ -63,7 +63,7 @@ class CreateTrainerBody(WireModel):
     lora_rank: Annotated[int, Field(ge=1)] = 64
     replicas: Annotated[int, Field(ge=1)] = 1
     availability_model: AvailabilityModel = AvailabilityModel.DEDICATED
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     max_seq_len: Annotated[int, Field(ge=1)] | None = None
     name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     path: str | None = None

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from loops_core.errors import UsageError
+from loops_core.errors import NotFoundError, UsageError
 from loops_core.types.base import WireModel
-from loops_core.types.operation import OperationBody
+from loops_core.types.operation import LoadStateBody, OperationBody
 from loops_core.types.routes import BatchPart, Call, SamplerPin
 from loops_transport_http.server.paths import SAMPLER_ID, TRAINER_ID, Found
 from loops_transport_http.wire import names
@@ -17,6 +17,7 @@ from loops_transport_http.wire import names
 LOCAL: Final = "local"
 """The run, and its sampler, of clients that have no control plane."""
 
+_NUL: Final = "\0"
 _LONGEST_NUMBER: Final = 18
 """Digits of a number in a header: what fits 64 bits."""
 
@@ -28,6 +29,7 @@ def read_call(request: Request, found: Found, body: WireModel | None) -> Call[An
         UsageError: a header or a path is not what it should be.
     """
     route, path_args = found.route, dict(found.path_args)
+    _check_texts(request, found, body)
     headers = request.headers
     run_id = headers.get(names.RUN_ID)
     if route.service == "trainer":
@@ -47,6 +49,21 @@ def read_call(request: Request, found: Found, body: WireModel | None) -> Call[An
         affinity_key=headers.get(names.AFFINITY_KEY),
         hold_s=_hold_s(headers.get(names.HOLD)),
     )
+
+
+def _check_texts(request: Request, found: Found, body: WireModel | None) -> None:
+    """Refuse the one character that no identifier has and some databases cannot hold."""
+    for name, value in found.path_args.items():
+        if _NUL in value:
+            raise NotFoundError(f"{name} {value!r}: there is no such thing", kind=name, name=value)
+    for name, value in request.query_params.items():
+        if _NUL in value:
+            raise UsageError(f"{name} has a NUL character: expected none", field=name)
+    is_named = found.route.service == "control" or isinstance(body, LoadStateBody)
+    if is_named and body is not None:
+        for name, value in body:
+            if isinstance(value, str) and _NUL in value:
+                raise UsageError(f"{name} has a NUL character: expected none", field=name)
 
 
 def _agreed(named: str, told: str | None) -> str:

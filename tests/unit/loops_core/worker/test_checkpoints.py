@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.postgres import postgres_server, postgres_url
 
 from loops_core.errors import NotFoundError, UsageError
 from loops_core.types.checkpoint import CheckpointAddress, CheckpointTarget
 from loops_core.worker.checkpoints import RETENTION_S, Checkpoints, NewCheckpoint
 from loops_core.worker.local_store import LocalStore
 from loops_core.worker.records import LOCAL_OWNER, CheckpointRecord, Records
+
+__all__ = ["postgres_server", "postgres_url"]
 
 
 @dataclass
@@ -77,10 +80,12 @@ def _writes(text: str) -> Callable[[Path], None]:
     return fill
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]:
     clock = HandClock()
-    records = Records.open(tmp_path)
+    is_sqlite = request.param == "sqlite"
+    url = None if is_sqlite else str(request.getfixturevalue("postgres_url"))
+    records = Records.open(tmp_path, url=url)
     checkpoints = Checkpoints(LocalStore(tmp_path / "store"), records, clock)
     yield Room(checkpoints, records, clock, tmp_path / "store")
     records.close()
