@@ -119,7 +119,10 @@ class SamplerLink:
             affinity_key=affinity_key,
             timeout_s=self.settings.timeout_s,
         )
-        answer = yield from self._driver().persist(call, budget_s=self.settings.ready_timeout_s)
+        budget_s = self.settings.ready_timeout_s
+        if self.settings.timeout_s is not None:
+            budget_s = min(budget_s, self.settings.timeout_s)
+        answer = yield from self._driver().persist(call, budget_s=budget_s)
         return read_completions(answer, body)
 
     def compute_logprobs(

@@ -28,6 +28,12 @@ def open_transport(url: str, *, api_key: str | None) -> HttpTransport:
         raise UsageError(
             f"base_url {url!r} names no host: expected http://HOST:PORT", field="base_url"
         )
+    if "@" in urlsplit(url).netloc:
+        raise UsageError(
+            "base_url holds a user or a password: expected http://HOST:PORT; pass the key as "
+            "api_key, or in LOOPS_API_KEY",
+            field="base_url",
+        )
     return HttpTransport(
         Address(base_url=url.rstrip("/"), api_key=api_key),
         http2=_wants_http2(),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from loops_core.types import routes
+from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 from loops_transport_http import __version__
 from loops_transport_http.wire import bodies, names
@@ -16,10 +18,23 @@ STANDARD_TIMEOUT_S: Final = 600.0
 """How long a call may take that names no bound, in seconds; as published clients have it."""
 
 _ANSWERED_WITH_TENSORS: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name})
-_OMITTED_WHEN_NONE: Final = frozenset({routes.SAMPLE.name})
+_OMITTED_WHEN_NONE: Final = frozenset(
+    {routes.SAMPLE.name, routes.CREATE_TRAINER.name, routes.CREATE_SAMPLER.name}
+)
 """Routes whose body lacks what is None, where others send null."""
 
-_FIXED: Final = {"User-Agent": f"loops/{__version__}", names.ACCEPT_ERROR: "1"}
+_OPTIONAL: Final[Mapping[str, frozenset[str]]] = {
+    routes.CREATE_TRAINER.name: frozenset({"scale_down_delay_seconds"}),
+    "save_weights_for_sampler": frozenset({"ttl_seconds", "bump_version"}),
+}
+"""Fields that a body lacks unless somebody set them: older services do not know them."""
+
+_FIXED: Final = {
+    "User-Agent": f"loops/{__version__}",
+    names.ACCEPT_ERROR: "1",
+    "Accept-Encoding": "gzip",
+}
+"""Headers of every request; zstd is not asked for, a fast network is faster without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +89,8 @@ def to_request(
     if address.api_key is not None:
         headers["Authorization"] = f"Api-Key {address.api_key}"
     _add_call_headers(headers, call)
+    if compresses:
+        headers["Accept-Encoding"] = f"{bodies.ZSTD}, gzip"
     if features.tensors and call.route.name in _ANSWERED_WITH_TENSORS:
         headers["Accept"] = f"{names.TENSORS}, {names.JSON}"
     return WireRequest(
@@ -104,8 +121,7 @@ def _content(
     if is_packed:
         content = bodies.encode(call.body, media_type=names.TENSORS)
     else:
-        omitted = call.route.name in _OMITTED_WHEN_NONE
-        content = call.body.model_dump_json(by_alias=True, exclude_none=omitted).encode()
+        content = _json(call.route.name, call.body)
     if compresses and features.zstd and content:
         headers["Content-Encoding"] = bodies.ZSTD
         content = bodies.compress(content)
@@ -113,6 +129,18 @@ def _content(
 
 
 _WITH_TENSORS: Final = frozenset({"forward", "forward_backward"})
+
+
+def _json(route: str, body: WireModel) -> bytes:
+    """Return the body as published clients send it."""
+    absent = {
+        name
+        for name in _OPTIONAL.get(route, ())
+        if name not in body.model_fields_set or getattr(body, name) is None
+    }
+    return body.model_dump_json(
+        by_alias=True, exclude=absent or None, exclude_none=route in _OMITTED_WHEN_NONE
+    ).encode()
 
 
 def _add_call_headers(headers: dict[str, str], call: Call[Any]) -> None:

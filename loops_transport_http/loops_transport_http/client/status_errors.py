@@ -40,7 +40,7 @@ def _class_of(plain: type[LoopsError]) -> type[LoopsError]:
 
     members = {
         "__doc__": plain.__doc__,
-        "__module__": plain.__module__,
+        "__module__": __name__,  # not the module of the tree: it is none of its classes
         "__qualname__": plain.__qualname__,
         "copy": copy,
         "__reduce__": reduce,

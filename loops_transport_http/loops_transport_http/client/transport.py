@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar, cast, final
 
 import httpx
 
+from loops_core.client.drivers import drive, drive_async
 from loops_core.clock import Clock, SystemClock
-from loops_core.errors import UnreachableError, UsageError
+from loops_core.errors import LoopsError, SampleTimeoutError, UnreachableError, UsageError
 from loops_core.protocols import BodyLimits
+from loops_core.types import routes
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 from loops_transport_http.client.downloads import download
 from loops_transport_http.client.exchange import exchange, exchange_async
 from loops_transport_http.client.loop_clients import LoopClients
+from loops_transport_http.client.queued import await_sample, is_queued
 from loops_transport_http.client.replies import read_reply
 from loops_transport_http.client.requests import (
     STANDARD_TIMEOUT_S,
@@ -106,7 +109,11 @@ class HttpTransport:
             response = exchange(self._client, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
-        return self._read(call, response)
+        self._learn(response)
+        if is_queued(call, response):
+            flow = await_sample(call, response, self._clock, _timeout_s(call))
+            return cast("ReplyT", drive(flow, self, self._clock))
+        return read_reply(call, response)
 
     async def send_async(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; never blocks the event loop."""
@@ -117,7 +124,11 @@ class HttpTransport:
             response = await exchange_async(client, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
-        return self._read(call, response)
+        self._learn(response)
+        if is_queued(call, response):
+            flow = await_sample(call, response, self._clock, _timeout_s(call))
+            return cast("ReplyT", await drive_async(flow, self, self._clock))
+        return read_reply(call, response)
 
     def download(self, url: str, target: Path, *, size_bytes: int) -> None:
         """Write what a link leads to into a file; no key is shown to it."""
@@ -140,11 +151,10 @@ class HttpTransport:
         url = self._address.url_of(call)
         return to_request(call, self._address, self.features(url), compresses=self._compresses)
 
-    def _read(self, call: Call[ReplyT], response: httpx.Response) -> ReplyT:
+    def _learn(self, response: httpx.Response) -> None:
         advertised = response.headers.get(names.FEATURES)
         if advertised is not None:
             self._features[origin_of(str(response.request.url))] = Features.from_header(advertised)
-        return read_reply(call, response)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -152,7 +162,13 @@ class HttpTransport:
 
     def _unreachable(
         self, call: Call[Any], request: WireRequest, error: httpx.HTTPError
-    ) -> UnreachableError:
+    ) -> LoopsError:
+        is_sample = call.route.name == routes.SAMPLE.name
+        if is_sample and isinstance(error, httpx.ReadTimeout):
+            limit_s = _timeout_s(call)
+            return SampleTimeoutError(
+                f"the sample was not answered within {limit_s:g} s", timeout=limit_s
+            )
         what = str(error) or type(error).__name__
         return UnreachableError(
             f"{call.route.name} ({request.method} {request.url}) was not answered: "

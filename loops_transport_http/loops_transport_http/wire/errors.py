@@ -25,6 +25,7 @@ from loops_core.errors import (
     TransportError,
     UnknownRequestError,
     UnreachableError,
+    UnsupportedError,
     UsageError,
     error_from_body,
     error_to_body,
@@ -109,18 +110,21 @@ def read_error(status: int, headers: Mapping[str, str], content: bytes) -> Loops
         headers: its headers, looked up without regard to case.
         content: its body, of any kind.
     """
+    return read_own_error(content) or _foreign_error(status, headers, content)
+
+
+def read_own_error(content: bytes) -> LoopsError | None:
+    """Return the error that a body of `write_error` holds; None where it is another's body."""
     try:
         wire = WireError.model_validate_json(content)
     except ValidationError:
-        return _foreign_error(status, headers, content)
+        return None
     fields = {**wire.fields, "field": wire.field, "hint": wire.hint}
     known: dict[str, ErrorField] = {
         name: value for name, value in fields.items() if value is not None
     }
     error = error_from_body(ErrorBody(code=wire.code, message=wire.message, fields=known))
-    if type(error) is LoopsError:
-        return _foreign_error(status, headers, content)
-    return error
+    return error if type(error) is not LoopsError or wire.code == LoopsError.__name__ else None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -147,6 +151,8 @@ def _foreign_error(status: int, headers: Mapping[str, str], content: bytes) -> L
         return NotFoundError(message)
     if status == HTTPStatus.CONFLICT:
         return ConflictError(message)
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        return UnsupportedError(message)
     return UsageError(message, hint=_HINTS.get(status))
 
 
