@@ -66,6 +66,11 @@ class InProcessTransport:
         """Return True: the worker keeps the keys of creates."""
         return True
 
+    def heartbeat_s(self, base_url: str | None) -> float | None:
+        """Return None: a trainer of this process does not end before it."""
+        del base_url
+        return None
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the worker's reply; blocks the calling thread."""
         self._check_open()

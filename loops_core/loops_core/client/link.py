@@ -12,6 +12,7 @@ from loops_core.client import calls
 from loops_core.client.drivers import Driver, Flow, compute
 from loops_core.client.events import Announcer, version_of
 from loops_core.client.futures import OperationFuture
+from loops_core.client.heartbeat import Heartbeat
 from loops_core.client.polling import OperationRef, Outcome
 from loops_core.client.turns import Turn, Turnstile
 from loops_core.client.waiting import BaseFuture, FutureHost
@@ -100,6 +101,7 @@ class TrainerLink:
         self._last_published = 0
         self._closed = False
         self._announcer = Announcer(plugins, run)
+        self._heartbeat: Heartbeat | None = None
         self._turnstile = Turnstile(driver.clock)
         self._watcher = Watcher(driver)
         self.host = FutureHost(
@@ -128,8 +130,19 @@ class TrainerLink:
             )
 
     def announce_open(self) -> Flow[None]:
-        """Tell observers that the client was opened; their errors go to the caller."""
+        """Tell observers that the client was opened; their errors go to the caller.
+
+        From now on the trainer hears that its client is there, where it wants to.
+        """
         yield from compute(self._announcer.opened)
+        period_s = self.driver.transport.heartbeat_s(self.settings.base_url)
+        if period_s is not None:
+            call = calls.health(
+                base_url=self.settings.base_url,
+                run_id=self.run.run_id,
+                base_model=self.run.base_model,
+            )
+            self._heartbeat = Heartbeat(self.driver, call, period_s=period_s)
 
     def submit(
         self,
@@ -231,6 +244,8 @@ class TrainerLink:
             if self._closed:
                 return
             self._closed = True
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         self._watcher.stop()
         yield from compute(self._announcer.closed)
 

@@ -54,6 +54,13 @@ class Transport(Protocol):
         """
         ...
 
+    def heartbeat_s(self, base_url: str | None) -> float | None:
+        """Return how often a trainer at an address wants a sign of life, in seconds; None = never.
+
+        Services that shut idle trainers down take a `HEALTH` call as one.
+        """
+        ...
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; blocks the calling thread."""
         ...

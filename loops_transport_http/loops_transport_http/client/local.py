@@ -91,6 +91,10 @@ class LocalTransport:
         """Return True: nothing is made here, it is there already."""
         return True
 
+    def heartbeat_s(self, base_url: str | None) -> float | None:
+        """Return how often the trainer wants a sign of life."""
+        return self._inner.heartbeat_s(base_url)
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the reply of trainer or sampler, or the one that a service would give."""
         if call.route.service != "control":

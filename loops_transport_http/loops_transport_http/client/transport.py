@@ -37,6 +37,9 @@ JSON_CAP_BYTES: Final = 24 * 1024 * 1024
 PIECE_BYTES: Final = 32 * 1024 * 1024
 """The largest packed body: a broken connection costs no more than this to repeat."""
 
+HEARTBEAT_S: Final = 60.0
+"""As published clients have it; an idle trainer is shut down after fifteen minutes."""
+
 _LIMITS: Final = httpx.Limits(
     max_connections=200, max_keepalive_connections=200, keepalive_expiry=120.0
 )
@@ -100,6 +103,11 @@ class HttpTransport:
         The published protocol has no keys for them.
         """
         return self.features(self._address.base_url) != Features()
+
+    def heartbeat_s(self, base_url: str | None) -> float | None:
+        """Return how often a trainer wants a sign of life; ours does not end when it is idle."""
+        is_ours = self.features(self._address.root_of(base_url)) != Features()
+        return None if is_ours else HEARTBEAT_S
 
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; blocks the calling thread."""

@@ -33,6 +33,10 @@ class CountingTransport:
         """Return what the inner transport says."""
         return self._inner.repeats_creates
 
+    def heartbeat_s(self, base_url: str | None) -> float | None:
+        """Return what the inner transport says."""
+        return self._inner.heartbeat_s(base_url)
+
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Count the call and return the reply."""
         calls[call.route.name] += 1

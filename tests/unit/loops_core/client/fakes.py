@@ -85,6 +85,7 @@ class FakeService:
         self.clock = clock or JumpingClock()
         self.limits = BodyLimits()
         self.repeats_creates = True
+        self.heartbeat: float | None = None
         self.calls: list[Call[WireModel]] = []
         self.answers: dict[str, Answer] = {}
         self.failures: dict[str, list[BaseException]] = {}
@@ -103,6 +104,9 @@ class FakeService:
 
     def body_limits(self, base_url: str | None) -> BodyLimits:
         return self.limits
+
+    def heartbeat_s(self, base_url: str | None) -> float | None:
+        return self.heartbeat
 
     def send(self, call: Call[ReplyT]) -> ReplyT:
         self._arrive(call)
