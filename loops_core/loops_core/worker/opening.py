@@ -10,6 +10,7 @@ from typing import Final
 from loops_core.clock import SystemClock
 from loops_core.plugins import Plugins
 from loops_core.protocols import BackendConfig
+from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.service import Service, ServiceParts
 
 CHECKPOINTS: Final = "checkpoints"
@@ -28,6 +29,7 @@ class ServiceOptions:
         records_url: an SQLAlchemy URL for the records; None = a file in `directory`.
         served: the models on offer by name, each with what plugins resolve; None = all of them.
         local_paths: whether `load_state` may read directories of this machine.
+        queue: the bounds of each run's queue.
     """
 
     backend: str
@@ -37,6 +39,7 @@ class ServiceOptions:
     records_url: str | None = None
     served: Mapping[str, str] | None = None
     local_paths: bool = True
+    queue: QueueSettings = field(default_factory=QueueSettings)
 
 
 def open_service(plugins: Plugins, options: ServiceOptions) -> Service:
@@ -57,5 +60,6 @@ def open_service(plugins: Plugins, options: ServiceOptions) -> Service:
             records_url=options.records_url,
             served=options.served,
             local_paths=options.local_paths,
+            queue=options.queue,
         )
     )

@@ -15,6 +15,7 @@ from loops_core.worker.host import OperationQueue
 from loops_core.worker.keyed_lock import KeyedLock
 from loops_core.worker.machine import TrainerMachine
 from loops_core.worker.models import Models
+from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.records import CheckpointRecord, CreateRecord, Records, RunRecord
 from loops_core.worker.sampling import LiveWeights, SamplingDesk
 
@@ -64,6 +65,7 @@ class Runs:
         desk: SamplingDesk,
         live: LiveWeights,
         clock: Clock,
+        queue: QueueSettings,
     ) -> None:
         """Keep logs in a folder for each run below `directory`, or in memory."""
         self._directory = directory
@@ -73,6 +75,7 @@ class Runs:
         self._live = live
         self._publisher = _LivePublisher(desk, live, models)
         self._clock = clock
+        self._queue = queue
         self._lock = threading.Lock()
         self._opening = KeyedLock()
         self._open: dict[str, OpenRun] = {}
@@ -137,7 +140,7 @@ class Runs:
             self._publisher.publish(answering)
         directory = None if self._directory is None else self._directory / "runs" / record.id
         try:
-            queue = OperationQueue.open(directory, machine, clock=self._clock)
+            queue = OperationQueue.open(directory, machine, settings=self._queue, clock=self._clock)
         except BaseException:
             machine.close()
             raise

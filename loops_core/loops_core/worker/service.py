@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, final
 
@@ -22,6 +22,7 @@ from loops_core.worker.checkpoints import Checkpoints
 from loops_core.worker.control import ControlPlane, body_of
 from loops_core.worker.models import Models
 from loops_core.worker.overview import Overview
+from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.records import LOCAL_OWNER, Records
 from loops_core.worker.runs import Runs
 from loops_core.worker.sampling import LiveWeights, SamplingDesk, to_completions
@@ -52,6 +53,7 @@ class ServiceParts:
         records_url: an SQLAlchemy URL for the records; None = a file in `directory`.
         served: the models on offer by name, each with what plugins resolve; None = all of them.
         local_paths: whether `load_state` may read directories of this machine.
+        queue: the bounds of each run's queue.
     """
 
     backend: Backend
@@ -62,6 +64,7 @@ class ServiceParts:
     records_url: str | None = None
     served: Mapping[str, str] | None = None
     local_paths: bool = True
+    queue: QueueSettings = field(default_factory=QueueSettings)
 
 
 @final
@@ -87,12 +90,15 @@ class Service:
             self._desk,
             self._live,
             parts.clock,
+            parts.queue,
         )
         self._control = ControlPlane(
             self._records, self._checkpoints, self._models, self._runs, parts.clock
         )
         self._overview = Overview(self._records, self._runs)
-        self._trainers = TrainerDesk(self._runs, parts.clock, local_paths=parts.local_paths)
+        self._trainers = TrainerDesk(
+            self._runs, parts.clock, local_paths=parts.local_paths, queue=parts.queue
+        )
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="loops-service")
         self._closed = False
         self._handlers = self._make_handlers()

@@ -49,18 +49,21 @@ class _Submit:
 class TrainerDesk:
     """Answers the calls of trainers, on a thread or on an event loop."""
 
-    def __init__(self, runs: Runs, clock: Clock, *, local_paths: bool) -> None:
+    def __init__(
+        self, runs: Runs, clock: Clock, *, local_paths: bool, queue: QueueSettings
+    ) -> None:
         """Answer for the runs that are open, or that can be opened.
 
         Args:
             runs: where the trainers are.
             clock: where time comes from.
             local_paths: whether a load may read a directory of this machine.
+            queue: the bounds of a run's queue; the parts of batches get as many bytes again.
         """
         self._runs = runs
         self._local_paths = local_paths
         self._submits = frozenset(route.name for route in routes.SUBMIT.values())
-        self._parts = PartsDesk(clock, max_bytes=QueueSettings().max_queued_bytes)
+        self._parts = PartsDesk(clock, max_bytes=queue.max_queued_bytes)
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers each call on a thread."""

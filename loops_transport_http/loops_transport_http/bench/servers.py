@@ -55,13 +55,22 @@ class Server:
 
 
 @contextmanager
-def open_server(*, backend: str, base_model: str, in_memory: bool = False) -> Generator[Server]:
-    """Yield a server of a backend, its log in a file or in memory; it ends with the block."""
+def open_server(
+    *, backend: str, base_model: str, in_memory: bool = False, options: Sequence[str] = ()
+) -> Generator[Server]:
+    """Yield a server of a backend, its log in a file or in memory; it ends with the block.
+
+    Args:
+        backend: the backend's name.
+        base_model: the one model that is served.
+        in_memory: whether the log is in memory.
+        options: further options of `loops serve`.
+    """
     with tempfile.TemporaryDirectory(prefix="loops-bench-") as folder:
         gate, site = Path(folder) / "gate", Path(folder) / "site"
         _install(site)
-        options = ["--backend", backend, "--base-model", base_model, "--port", "0", "--json"]
-        command = [sys.executable, "-m", "loops_core.cli", "serve", *options]
+        served = ["--backend", backend, "--base-model", base_model, "--port", "0", "--json"]
+        command = [sys.executable, "-m", "loops_core.cli", "serve", *served, *options]
         path = os.pathsep.join(_present([str(site), os.environ.get("PYTHONPATH")]))
         env = {"PYTHONPATH": path, instant.GATE: str(gate)}
         data_dir = ":memory:" if in_memory else f"{folder}/data"
@@ -74,9 +83,9 @@ def open_server(*, backend: str, base_model: str, in_memory: bool = False) -> Ge
 
 
 @contextmanager
-def open_instant_server() -> Generator[Server]:
+def open_instant_server(*, options: Sequence[str] = ()) -> Generator[Server]:
     """Yield a server of the instant backend, its gate closed."""
-    with open_server(backend=instant.NAME, base_model=instant.NAME) as server:
+    with open_server(backend=instant.NAME, base_model=instant.NAME, options=options) as server:
         yield server
 
 

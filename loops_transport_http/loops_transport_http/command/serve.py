@@ -74,6 +74,23 @@ def serve(
     max_body_mib: Annotated[
         int, typer.Option(help="Largest body of a request, in MiB.", min=1)
     ] = 64,
+    max_reading_mib: Annotated[
+        int, typer.Option(help="Most MiB of large bodies that are read at once.", min=1)
+    ] = 512,
+    max_queued: Annotated[
+        int, typer.Option(help="Most operations of a run that wait to be executed.", min=1)
+    ] = 4096,
+    max_queued_mib: Annotated[
+        int, typer.Option(help="Most MiB of a run's operations that wait.", min=1)
+    ] = 512,
+    room_wait_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a request waits for room within these bounds before it is told to"
+            " come again.",
+            min=0,
+        ),
+    ] = 20.0,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON when ready, for programs.")
     ] = False,
@@ -115,6 +132,10 @@ def serve(
             public_url=public_url,
             local_paths=allow_local_paths,
             max_body_mib=max_body_mib,
+            max_reading_mib=max_reading_mib,
+            max_queued=max_queued,
+            max_queued_mib=max_queued_mib,
+            room_wait_s=room_wait_s,
             access_log=access_log,
         )
         run_offer(offer, _show_json if json_output else _show)

@@ -11,6 +11,7 @@ from pathlib import Path
 from loops_core.errors import UsageError
 from loops_core.plugins import Plugins
 from loops_core.worker.opening import CHECKPOINTS, ServiceOptions, open_service
+from loops_core.worker.queue_settings import QueueSettings
 from loops_transport_http.server.app import Front
 from loops_transport_http.server.files import FileLinks
 from loops_transport_http.server.keys import KeyRing
@@ -37,6 +38,10 @@ class Offer:
     public_url: str | None = None
     local_paths: bool = False
     max_body_mib: int = 64
+    max_reading_mib: int = 512
+    max_queued: int = 4096
+    max_queued_mib: int = 512
+    room_wait_s: float = 20.0
     access_log: bool = False
 
 
@@ -49,7 +54,7 @@ def run_offer(offer: Offer, show: Callable[[Facts], None]) -> None:
         NotFoundError: nobody knows a model.
     """
     keys, new_key = _open_keys(offer)
-    settings = ServerSettings(public_url=offer.public_url, max_body_bytes=offer.max_body_mib * MIB)
+    settings, queue = _bounds(offer)
     listener = open_socket(offer.host, offer.port)
     try:
         logging.basicConfig(level=logging.WARNING)
@@ -62,6 +67,7 @@ def run_offer(offer: Offer, show: Callable[[Facts], None]) -> None:
                 records_url=offer.records_url,
                 served=offer.served,
                 local_paths=offer.local_paths,
+                queue=queue,
             ),
         )
         try:
@@ -80,6 +86,22 @@ def run_offer(offer: Offer, show: Callable[[Facts], None]) -> None:
             service.close()
     finally:
         listener.close()
+
+
+def _bounds(offer: Offer) -> tuple[ServerSettings, QueueSettings]:
+    """Return the bounds of requests and of queues."""
+    settings = ServerSettings(
+        public_url=offer.public_url,
+        max_body_bytes=offer.max_body_mib * MIB,
+        max_reading_bytes=offer.max_reading_mib * MIB,
+        room_wait_s=offer.room_wait_s,
+    )
+    queue = QueueSettings(
+        max_queued=offer.max_queued,
+        max_queued_bytes=offer.max_queued_mib * MIB,
+        submit_wait_s=offer.room_wait_s,
+    )
+    return settings, queue
 
 
 def _open_keys(offer: Offer) -> tuple[KeyRing, str | None]:
