@@ -32,6 +32,9 @@ from loops_transport_http.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
 
+_QUICK_S: Final = 0.002
+"""Who is answered within this time needs nobody to watch whether their client is still there."""
+
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _POLLS: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name})
 _HELD: Final = _POLLS | {routes.SAMPLE.name}
@@ -131,6 +134,13 @@ class Front:
     async def _while_there(self, call: Call[Any], request: Request, owner: str) -> Response:
         """Return the answer; let go of it when the client has gone or the server is ending."""
         working = asyncio.ensure_future(self._reply(call, request, owner))
+        try:
+            await asyncio.wait({working}, timeout=_QUICK_S)
+        except asyncio.CancelledError:
+            working.cancel()
+            raise
+        if working.done():
+            return working.result()
         gone = asyncio.ensure_future(_disconnected(request))
         ending = asyncio.ensure_future(self.closing.wait())
         try:

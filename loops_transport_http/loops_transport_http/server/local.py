@@ -50,6 +50,8 @@ class LocalRuns:
 
     async def _ids(self, body: object, owner: str) -> tuple[str, str]:
         async with self._lock:
+            if isinstance(body, InitTrainerServerBody) and await self._existing(owner) is None:
+                self._found.pop(owner, None)  # it was deactivated
             if owner not in self._found:
                 session_id = await self._session(owner)
                 run_id = await self._existing(owner)
