@@ -59,7 +59,11 @@ def full_paths(route: Route[Any]) -> list[str]:
 
 @final
 class PathTable:
-    """All routes of the server by path."""
+    """All routes of the server by path.
+
+    A path is split before its segments are unescaped, so that an id may hold an escaped slash;
+    routers of the libraries unescape first.
+    """
 
     def __init__(self) -> None:
         """Read the protocol's routes."""
