@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self, TypeVar, final
@@ -66,6 +67,15 @@ class Proxy:
         """Let everything pass from now on, and forget what was seen."""
         self._plan.clear()
         self.seen.clear()
+
+    def matching(self, pattern: str) -> list[Seen]:
+        """Return the requests so far whose method and path match."""
+        return [seen for seen in self.seen if re.search(pattern, seen.line)]
+
+    def size_of(self, pattern: str, *, of_response: bool) -> int:
+        """Return the size of the newest matching request, or of its response."""
+        newest = self.matching(pattern)[-1]
+        return newest.response_bytes if of_response else newest.request_bytes
 
     def release(self) -> None:
         """Let everything go on that is held back; nothing will be held again."""
