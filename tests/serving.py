@@ -81,8 +81,11 @@ class Server:
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
-        self._process.kill()
-        self._process.communicate()
+        if self._process.poll() is None:
+            self._process.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process.wait()
 
     def start(self) -> None:
         """Serve the same directory at the same address again, after `stop` or `kill`."""

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -55,6 +56,7 @@ def serve(
         str | None,
         typer.Option(
             help="Database of the records, such as postgresql+psycopg://USER@HOST/DB.",
+            envvar="LOOPS_RECORDS_URL",
             show_default="SQLite in the data directory",
         ),
     ] = None,
@@ -138,7 +140,7 @@ def serve(
             room_wait_s=room_wait_s,
             access_log=access_log,
         )
-        run_offer(offer, _show_json if json_output else _show)
+        run_offer(offer, _show_json if json_output else partial(_show, has_keys=not no_auth))
 
 
 def served_models(given: Sequence[str], backend: str) -> dict[str, str]:
@@ -171,7 +173,7 @@ def _show_json(facts: dict[str, str | int | None]) -> None:
     typer.echo(json.dumps(facts))
 
 
-def _show(facts: dict[str, str | int | None]) -> None:
+def _show(facts: dict[str, str | int | None], *, has_keys: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -182,3 +184,5 @@ def _show(facts: dict[str, str | int | None]) -> None:
     console = Console(soft_wrap=True)
     console.print("[bold]Loops is ready.[/bold] Ctrl-C ends it.")
     console.print(table)
+    if has_keys and facts["api_key"] is None:
+        console.print("Callers show one of the keys you gave, or the one made at the first start.")

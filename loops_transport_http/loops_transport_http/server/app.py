@@ -23,6 +23,7 @@ from loops_transport_http.server.features import features_header
 from loops_transport_http.server.files import FileLinks
 from loops_transport_http.server.keys import KeyRing
 from loops_transport_http.server.local import LocalRuns
+from loops_transport_http.server.loopback import check_local
 from loops_transport_http.server.paths import TEAM_ID, Found, PathTable
 from loops_transport_http.server.public import PublicPages
 from loops_transport_http.server.reading import BodyReader
@@ -100,11 +101,13 @@ class Front:
         except (LoopsError, Refused) as error:
             return write_refusal(error)
         except Exception:  # noqa: BLE001  # whatever failed, the caller gets an answer
-            _log.exception("%s %s failed", request.method, request.url.path)
+            _log.exception("%s %s failed", request.method, request.scope["path"])
             return write_refusal(LoopsError("the service failed; its log says more"))
 
     async def _answer(self, request: Request, path: str) -> Response:
         found = self._paths.find(request.method, path)
+        if self._keys.is_open:
+            check_local(request, self.settings.public_url)
         owner = self._keys.owner_of(request.headers.get("authorization"))
         if self.closing.is_set():
             return _late_answer(found.route.name)

@@ -77,6 +77,11 @@ class KeyRing:
         write_secret(path, text.encode())
         return cls(salt=salt, known=[_Known(LOCAL_OWNER, _digest(salt, key))]), key
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether no key is asked for."""
+        return self._is_open
+
     def owner_of(self, authorization: str | None) -> str:
         """Return whose key an Authorization header holds.
 

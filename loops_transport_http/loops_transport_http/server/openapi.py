@@ -16,6 +16,7 @@ from loops_transport_http.wire.errors import WireError
 _REFUSALS: Final = {
     "400": "The request is no HTTP/1.1.",
     "401": "There is no key, or one that nobody has.",
+    "403": "A server without keys answers no web pages.",
     "404": "There is no such thing, or it is another owner's.",
     "405": "The path has no such method.",
     "408": "The service is over its bound, or the client was too slow: repeat with the same key.",

@@ -15,7 +15,8 @@ from loops_core.worker.queue_settings import QueueSettings
 from loops_transport_http.server.app import Front
 from loops_transport_http.server.files import FileLinks
 from loops_transport_http.server.keys import KeyRing
-from loops_transport_http.server.running import is_loopback, open_socket, run_server
+from loops_transport_http.server.loopback import is_loopback
+from loops_transport_http.server.running import open_socket, run_server
 from loops_transport_http.server.settings import MIB, ServerSettings
 
 Facts = dict[str, str | int | None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import ipaddress
 import os
 import signal
 import socket
@@ -24,20 +23,6 @@ KEEP_ALIVE_S: Final = 150
 
 _GRACE_S: Final = 30
 """How long connections may take to end once the server is told to."""
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether nobody but this machine can reach an address.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def open_socket(host: str, port: int) -> socket.socket:
