@@ -13,10 +13,12 @@ from loops_core.errors import LoopsError, SampleTimeoutError, UnreachableError, 
 from loops_core.protocols import BodyLimits
 from loops_core.types import routes
 from loops_core.types.base import WireModel
-from loops_core.types.routes import Call
+from loops_core.types.operation import OperationStatus
+from loops_core.types.routes import RETRIEVE, Call
 from loops_transport_http.client.downloads import download
 from loops_transport_http.client.exchange import exchange, exchange_async
 from loops_transport_http.client.loop_clients import LoopClients
+from loops_transport_http.client.polls import LoopPolls, ThreadPolls
 from loops_transport_http.client.queued import await_sample, is_queued
 from loops_transport_http.client.replies import read_reply
 from loops_transport_http.client.requests import (
@@ -80,6 +82,8 @@ class HttpTransport:
         self._loops = LoopClients(
             lambda: httpx.AsyncClient(limits=_LIMITS, http2=http2, follow_redirects=False)
         )
+        self._thread_polls = ThreadPolls(self._carry)
+        self._loop_polls = LoopPolls(self._carry_async)
         self._closed = False
 
     def body_limits(self, base_url: str | None) -> BodyLimits:
@@ -112,6 +116,20 @@ class HttpTransport:
     def send(self, call: Call[ReplyT]) -> ReplyT:
         """Return the service's reply; blocks the calling thread."""
         self._check_open()
+        if _is_held(call):
+            poll = cast("Call[OperationStatus]", call)
+            return cast("ReplyT", self._thread_polls.wait(poll, shared=self._has_poll(call)))
+        return self._carry(call)
+
+    async def send_async(self, call: Call[ReplyT]) -> ReplyT:
+        """Return the service's reply; never blocks the event loop."""
+        self._check_open()
+        if _is_held(call):
+            poll = cast("Call[OperationStatus]", call)
+            return cast("ReplyT", await self._loop_polls.wait(poll, shared=self._has_poll(call)))
+        return await self._carry_async(call)
+
+    def _carry(self, call: Call[ReplyT]) -> ReplyT:
         request = self._request(call)
         try:
             response = exchange(self._client, request, _timeout_s(call))
@@ -123,9 +141,7 @@ class HttpTransport:
             return cast("ReplyT", drive(flow, self, self._clock))
         return read_reply(call, response)
 
-    async def send_async(self, call: Call[ReplyT]) -> ReplyT:
-        """Return the service's reply; never blocks the event loop."""
-        self._check_open()
+    async def _carry_async(self, call: Call[ReplyT]) -> ReplyT:
         request = self._request(call)
         try:
             client = await self._loops.client()
@@ -155,6 +171,9 @@ class HttpTransport:
         self._client.close()
         await self._loops.aclose()
 
+    def _has_poll(self, call: Call[Any]) -> bool:
+        return self.features(self._address.url_of(call)).poll
+
     def _request(self, call: Call[Any]) -> WireRequest:
         url = self._address.url_of(call)
         return to_request(call, self._address, self.features(url), compresses=self._compresses)
@@ -183,6 +202,10 @@ class HttpTransport:
             f"{type(error).__name__}: {what}",
             run_id=call.run_id,
         )
+
+
+def _is_held(call: Call[Any]) -> bool:
+    return call.route.name == RETRIEVE.name and call.hold_s > 0
 
 
 def _timeout_s(call: Call[Any]) -> float:
