@@ -14,6 +14,7 @@ from loops_core.types.deployment import (
     SamplerReply,
     ServerCapabilities,
     SessionReply,
+    TeamListing,
     ValidateCheckpointBody,
 )
 from loops_core.types.operation import (
@@ -33,6 +34,7 @@ from loops_core.types.routes import (
     HEALTH,
     LIST_CHECKPOINTS,
     LIST_MODELS,
+    LIST_TEAMS,
     POLICY_VERSION,
     RETRIEVE,
     SAMPLE,
@@ -51,26 +53,39 @@ _POLL_MARGIN_S = 5.0
 _HEALTH_TIMEOUT_S = 10.0
 
 
-def create_session(*, idempotency_key: str) -> Call[SessionReply]:
+def list_teams() -> Call[TeamListing]:
+    """Return the call that asks for the caller's teams."""
+    return Call(route=LIST_TEAMS)
+
+
+def create_session(*, team_id: str | None = None, idempotency_key: str) -> Call[SessionReply]:
     """Return the call that opens a session."""
-    return Call(route=CREATE_SESSION, idempotency_key=idempotency_key)
+    return Call(route=CREATE_SESSION, team_id=team_id, idempotency_key=idempotency_key)
 
 
 def create_trainer(
-    body: CreateTrainerBody, *, idempotency_key: str, timeout_s: float
+    body: CreateTrainerBody, *, team_id: str | None, idempotency_key: str, timeout_s: float
 ) -> Call[RunReply]:
     """Return the call that makes a trainer."""
     return Call(
-        route=CREATE_TRAINER, body=body, idempotency_key=idempotency_key, timeout_s=timeout_s
+        route=CREATE_TRAINER,
+        body=body,
+        team_id=team_id,
+        idempotency_key=idempotency_key,
+        timeout_s=timeout_s,
     )
 
 
 def create_sampler(
-    body: CreateSamplerBody, *, idempotency_key: str, timeout_s: float
+    body: CreateSamplerBody, *, team_id: str | None, idempotency_key: str, timeout_s: float
 ) -> Call[SamplerReply]:
     """Return the call that makes a sampler, or finds the one paired with a run."""
     return Call(
-        route=CREATE_SAMPLER, body=body, idempotency_key=idempotency_key, timeout_s=timeout_s
+        route=CREATE_SAMPLER,
+        body=body,
+        team_id=team_id,
+        idempotency_key=idempotency_key,
+        timeout_s=timeout_s,
     )
 
 

@@ -20,7 +20,8 @@ from loops_core.client.arguments import (
     usage_errors,
 )
 from loops_core.client.drivers import Flow
-from loops_core.client.link import TrainerLink, TrainerSettings, new_key
+from loops_core.client.link import Placement, TrainerLink, TrainerSettings, new_key
+from loops_core.client.opening import ServiceOptions
 from loops_core.client.sampler_link import SamplerLink, SamplerSettings
 from loops_core.client.sampling import SamplingClient
 from loops_core.client.service_link import ServiceLink
@@ -45,39 +46,7 @@ from loops_core.types.operation import OperationKind
 from loops_core.types.routes import SamplerPin
 from loops_core.types.training import WandbConfig
 
-_NO_FLEET: Final = "no transport of this version provisions machines"
-_NO_TEAMS: Final = "no transport of this version knows teams, scopes or versions of a service"
-_NO_REUSE: Final = "no transport of this version hands capacity over from run to run"
 _SAMPLER_TIMEOUT_S: Final = 300.0
-
-
-def check_service_options(
-    *,
-    training_project_id: str | None,
-    reuse_from_run_id: str | None,
-    reuse_from_session_id: str | None,
-    team: str | None,
-    availability_model: AvailabilityModel | str | None,
-    internal_backend_version: str | None,
-) -> None:
-    """Refuse what a service client cannot be asked for."""
-    for name, value, missing in (
-        ("training_project_id", training_project_id, "runs belong to sessions, not to projects"),
-        ("reuse_from_run_id", reuse_from_run_id, _NO_REUSE),
-        ("reuse_from_session_id", reuse_from_session_id, _NO_REUSE),
-        ("team", team, _NO_TEAMS),
-        ("internal_backend_version", internal_backend_version, _NO_TEAMS),
-    ):
-        check_offered(name, value, default=None, missing=missing)
-    if availability_model not in (None, AvailabilityModel.DEDICATED):
-        known = [model.value for model in AvailabilityModel]
-        if availability_model not in known:
-            raise UsageError(
-                f"availability_model must be one of {', '.join(known)}, "
-                f"not {shown(availability_model)}",
-                field="availability_model",
-            )
-        check_offered("availability_model", availability_model, default=None, missing=_NO_FLEET)
 
 
 @final
@@ -105,7 +74,7 @@ class TrainerWish:
 
         Raises:
             UsageError: a field is wrong.
-            UnsupportedError: a field cannot be honoured.
+            UnsupportedError: wandb is not installed.
         """
         check_text("base_model", self.base_model)
         check_int("rank", self.rank, minimum=1)
@@ -119,23 +88,14 @@ class TrainerWish:
             check_seconds("sampler_timeout", self.sampler_timeout)
         check_type("with_sampler", self.with_sampler, bool)
         check_int("replicas", self.replicas, minimum=1)
-        check_offered("replicas", self.replicas, default=1, missing=_NO_FLEET)
-        _check_replicas("sampler_num_replicas", self.sampler_num_replicas)
-        check_offered("scope", self.scope, default=None, missing=_NO_TEAMS)
-        check_offered(
-            "base_checkpoint",
-            self.base_checkpoint,
-            default=None,
-            missing="base weights come by name",
-        )
+        if self.sampler_num_replicas is not None:
+            check_int("sampler_num_replicas", self.sampler_num_replicas, minimum=1)
+        for name in ("name", "scope", "base_checkpoint"):
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
         _check_wandb(self.wandb_config)
         return self
-
-
-def _check_replicas(name: str, value: int | None) -> None:
-    if value is not None:
-        check_int(name, value, minimum=1)
-        check_offered(name, value, default=1, missing=_NO_FLEET)
 
 
 def _check_wandb(config: WandbConfig | None) -> None:
@@ -155,17 +115,13 @@ def create_trainer(
     """Return a client of a new trainer that is ready, with a fresh adapter or a restored one."""
     wish.check()
     session_id = yield from service.session()
-    with usage_errors():
-        body = CreateTrainerBody(
-            session_id=session_id,
-            base_model=wish.base_model,
-            lora_rank=wish.rank,
-            seed=wish.seed,
-            max_seq_len=wish.max_seq_len,
-            name=wish.name,
-            path=None if restore is None else restore[1],
-        )
-    call = calls.create_trainer(body, idempotency_key=new_key(), timeout_s=wish.ready_timeout)
+    place = service.placement(wish.scope)
+    call = calls.create_trainer(
+        _trainer_body(session_id, wish, service.options, place, restore),
+        team_id=place.team_id,
+        idempotency_key=new_key(),
+        timeout_s=wish.ready_timeout,
+    )
     run = (yield from service.create(call, budget_s=wish.ready_timeout)).run
     base_url = yield from _until_healthy(service, run, wish.ready_timeout)
     settings = TrainerSettings(
@@ -177,6 +133,8 @@ def create_trainer(
         timeout_s=wish.timeout,
         ready_timeout_s=wish.ready_timeout,
         sampler_timeout_s=wish.sampler_timeout,
+        sampler_num_replicas=wish.sampler_num_replicas,
+        placement=place,
     )
     event = RunEvent(
         run_id=run.id or None,
@@ -191,6 +149,39 @@ def create_trainer(
     client = TrainingClient(link)
     service.adopt(client)
     return client
+
+
+def _trainer_body(
+    session_id: str,
+    wish: TrainerWish,
+    options: ServiceOptions,
+    place: Placement,
+    restore: tuple[OperationKind, str] | None,
+) -> CreateTrainerBody:
+    reused_run, reused_session = options.reuse_from_run_id, options.reuse_from_session_id
+    if wish.base_checkpoint is not None and (reused_run or reused_session):
+        raise UsageError(
+            f"base_checkpoint={shown(wish.base_checkpoint)} needs weights of its own: leave it "
+            "out, or reuse_from_run_id and reuse_from_session_id",
+            field="base_checkpoint",
+        )
+    with usage_errors():
+        return CreateTrainerBody(
+            session_id=session_id,
+            base_model=wish.base_model,
+            lora_rank=wish.rank,
+            replicas=wish.replicas,
+            availability_model=options.availability_model or AvailabilityModel.DEDICATED,
+            seed=wish.seed,
+            max_seq_len=wish.max_seq_len,
+            name=wish.name,
+            path=None if restore is None else restore[1],
+            base_checkpoint=wish.base_checkpoint,
+            reuse_from_run_id=reused_run,
+            reuse_from_session_id=None if reused_run else reused_session,
+            scope=place.scope,
+            debug_version=place.debug_version,
+        )
 
 
 def _until_healthy(service: ServiceLink, run: Run, ready_timeout_s: float) -> Flow[str]:
@@ -221,7 +212,7 @@ def _start(
             loading = yield from steps.load(link, *restore)
             loaded = yield from loading.wait_flow(link.host.now() + wish.ready_timeout)
             loaded.unwrap()
-        if wish.with_sampler:
+        if wish.with_sampler or wish.sampler_num_replicas not in (None, 1):
             yield from publishing.paired_sampler(link)
     except LoopsError:
         yield from link.close_flow()
@@ -262,51 +253,72 @@ def _find(service: ServiceLink, path: str) -> Flow[Checkpoint]:
     return listing.checkpoints[0]
 
 
-def create_sampler(
-    service: ServiceLink,
-    *,
-    base_model: str | None,
-    model_path: str | None,
-    timeout: float | None,
-    ready_timeout: float,
-    max_seq_len: int | None,
-    num_replicas: int | None,
-    scope: str | None,
-) -> Flow[SamplingClient]:
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerWish:
+    """What a caller wants of a sampler; fields as in `create_sampling_client`."""
+
+    base_model: str | None
+    model_path: str | None
+    timeout: float | None
+    ready_timeout: float
+    max_seq_len: int | None
+    num_replicas: int | None
+    scope: str | None
+
+    def check(self) -> None:
+        """Raise `UsageError` if a field is wrong."""
+        if (self.base_model is None) == (self.model_path is None):
+            raise UsageError(
+                "exactly one of base_model and model_path is needed; given: "
+                f"base_model={shown(self.base_model)}, model_path={shown(self.model_path)}",
+                field="base_model",
+            )
+        if self.base_model is not None:
+            check_text("base_model", self.base_model)
+        if self.model_path is not None:
+            check_sampler_path("model_path", self.model_path)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
+        check_seconds("ready_timeout", self.ready_timeout)
+        if self.num_replicas is not None:
+            check_int("num_replicas", self.num_replicas, minimum=1)
+        if self.scope is not None:
+            check_text("scope", self.scope)
+
+
+def create_sampler(service: ServiceLink, wish: SamplerWish) -> Flow[SamplingClient]:
     """Return a client of a new sampler that answers."""
-    if (base_model is None) == (model_path is None):
-        raise UsageError(
-            "exactly one of base_model and model_path is needed; given: "
-            f"base_model={shown(base_model)}, model_path={shown(model_path)}",
-            field="base_model",
-        )
-    if base_model is not None:
-        check_text("base_model", base_model)
-    if model_path is not None:
-        check_sampler_path("model_path", model_path)
-    if timeout is not None:
-        check_seconds("timeout", timeout)
-    check_seconds("ready_timeout", ready_timeout)
-    _check_replicas("num_replicas", num_replicas)
-    check_offered("scope", scope, default=None, missing=_NO_TEAMS)
+    wish.check()
     session_id = yield from service.session()
+    options, place = service.options, service.placement(wish.scope)
     with usage_errors():
         body = CreateSamplerBody(
             session_id=session_id,
-            base_model=base_model,
-            model_path=model_path,
-            max_seq_length=max_seq_len,
+            availability_model=options.availability_model or AvailabilityModel.DEDICATED,
+            base_model=wish.base_model,
+            model_path=wish.model_path,
+            max_seq_length=wish.max_seq_len,
+            num_replicas=wish.num_replicas,
+            reuse_from_session_id=options.reuse_from_session_id,
+            scope=place.scope,
+            debug_version=place.debug_version,
         )
-    call = calls.create_sampler(body, idempotency_key=new_key(), timeout_s=_SAMPLER_TIMEOUT_S)
+    call = calls.create_sampler(
+        body,
+        team_id=place.team_id,
+        idempotency_key=new_key(),
+        timeout_s=_SAMPLER_TIMEOUT_S,
+    )
     sampler = (yield from service.create(call, budget_s=_SAMPLER_TIMEOUT_S)).sampler
     settings = SamplerSettings(
         base_model=sampler.base_model,
         deployment=publishing.deployment_of(sampler),
         service_url=service.base_url,
-        pin=SamplerPin(sampler_id=sampler.id, checkpoint_path=model_path),
+        pin=SamplerPin(sampler_id=sampler.id, checkpoint_path=wish.model_path),
         session_id=session_id,
-        timeout_s=timeout,
-        ready_timeout_s=ready_timeout,
+        timeout_s=wish.timeout,
+        ready_timeout_s=wish.ready_timeout,
     )
     link = SamplerLink(settings, driver=service.driver, plugins=service.plugins)
     yield from link.ensure_ready(None)

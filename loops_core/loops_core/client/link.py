@@ -48,6 +48,22 @@ _GRACE_S: Final = 1.0
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where in a service things are made.
+
+    Attributes:
+        team_id: the team they belong to; None = the caller's own.
+        scope: as in `create_lora_training_client`.
+        debug_version: a test version of the service that makes them.
+    """
+
+    team_id: str | None = None
+    scope: str | None = None
+    debug_version: str | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerSettings:
     """Where a trainer is and how long to wait for it.
 
@@ -60,6 +76,8 @@ class TrainerSettings:
         timeout_s: bound of one submit with all its attempts.
         ready_timeout_s: how long a result is waited for by default.
         sampler_timeout_s: bound of one sample of a paired sampler; None = the transport's own.
+        sampler_num_replicas: copies of the paired sampler; None = as the service chooses.
+        placement: where its sampler is made, as it was itself.
     """
 
     base_url: str
@@ -70,6 +88,8 @@ class TrainerSettings:
     timeout_s: float = 600.0
     ready_timeout_s: float = 3600.0
     sampler_timeout_s: float | None = None
+    sampler_num_replicas: int | None = None
+    placement: Placement = Placement()
 
 
 def new_key() -> str:

@@ -6,20 +6,30 @@ import os
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, final
 from urllib.parse import urlencode
 
-from loops_core.client.arguments import check_text
+from loops_core.client.arguments import check_text, shown
 from loops_core.client.drivers import Driver
 from loops_core.clock import Clock, SystemClock
-from loops_core.errors import PluginError, UnsupportedError
+from loops_core.errors import PluginError, UnsupportedError, UsageError
 from loops_core.plugins import Plugins
+from loops_core.types.deployment import AvailabilityModel
 
 DEFAULT_URL: Final = "inproc:jax"
 """Where a client goes that is not told: the JAX backend in its own process."""
 
 _LOCAL: Final = "local:"
 _URL_VARIABLE: Final = "LOOPS_BASE_URL"
+_OPTION_VARIABLES: Final = {
+    "team": "LOOPS_TEAM",
+    "reuse_from_run_id": "LOOPS_REUSE_FROM_RUN_ID",
+    "reuse_from_session_id": "LOOPS_REUSE_FROM_SESSION_ID",
+    "availability_model": "LOOPS_AVAILABILITY_MODEL",
+    "internal_backend_version": "INTERNAL_LOOPS_BACKEND_VERSION",
+    "scope": "BASETEN_LOOPS_SCOPE",
+}
 _KEY_VARIABLES: Final = ("LOOPS_API_KEY", "BASETEN_API_KEY")
 
 
@@ -41,6 +51,58 @@ def service_key(given: str | None, url: str) -> str | None:
         return None
     held = (os.environ.get(variable) for variable in _KEY_VARIABLES)
     return next((key for key in held if key), None)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """What a service client asks of everything that it makes; fields as in `ServiceClient`."""
+
+    team: str | None = None
+    reuse_from_run_id: str | None = None
+    reuse_from_session_id: str | None = None
+    availability_model: AvailabilityModel | None = None
+    internal_backend_version: str | None = None
+    scope: str | None = None
+
+
+def service_options(
+    url: str,
+    *,
+    team: str | None,
+    reuse_from_run_id: str | None,
+    reuse_from_session_id: str | None,
+    availability_model: AvailabilityModel | str | None,
+    internal_backend_version: str | None,
+) -> ServiceOptions:
+    """Return the options that were given, else the environment's.
+
+    Without a service there is nobody to ask: the environment is not read then.
+
+    Raises:
+        UsageError: one is no text, or not among what it can be.
+    """
+
+    def option(name: str, given: str | None) -> str | None:
+        if given is not None:
+            return check_text(name, given)
+        return None if url.startswith(_LOCAL) else os.environ.get(_OPTION_VARIABLES[name]) or None
+
+    wanted = option("availability_model", availability_model)
+    known = [model.value for model in AvailabilityModel]
+    if wanted is not None and wanted not in known:
+        raise UsageError(
+            f"availability_model must be one of {', '.join(known)}, not {shown(wanted)}",
+            field="availability_model",
+        )
+    return ServiceOptions(
+        team=option("team", team),
+        reuse_from_run_id=option("reuse_from_run_id", reuse_from_run_id),
+        reuse_from_session_id=option("reuse_from_session_id", reuse_from_session_id),
+        availability_model=None if wanted is None else AvailabilityModel(wanted),
+        internal_backend_version=option("internal_backend_version", internal_backend_version),
+        scope=option("scope", None),
+    )
 
 
 def local_url(trainer_url: str, sampler_url: str) -> str:

@@ -67,8 +67,21 @@ def paired_sampler(link: TrainerLink) -> Flow[SamplerRecord]:
     if session_id is None:
         raise UnsupportedError("this trainer has no session, so no sampler can be paired with it")
     base_model = None if run_id is not None else link.run.base_model
-    body = CreateSamplerBody(session_id=session_id, run_id=run_id, base_model=base_model)
-    call = calls.create_sampler(body, idempotency_key=new_key(), timeout_s=_SAMPLER_BUDGET_S)
+    place = link.settings.placement
+    body = CreateSamplerBody(
+        session_id=session_id,
+        run_id=run_id,
+        base_model=base_model,
+        num_replicas=link.settings.sampler_num_replicas,
+        scope=place.scope,
+        debug_version=place.debug_version,
+    )
+    call = calls.create_sampler(
+        body,
+        team_id=place.team_id,
+        idempotency_key=new_key(),
+        timeout_s=_SAMPLER_BUDGET_S,
+    )
     reply = yield from link.driver.persist(call, budget_s=_SAMPLER_BUDGET_S)
     return reply.sampler
 

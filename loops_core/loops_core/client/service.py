@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self, final
 
 from loops_core.client import creating
+from loops_core.client.arguments import check_offered
 from loops_core.client.closing import Closable
-from loops_core.client.creating import TrainerWish
+from loops_core.client.creating import SamplerWish, TrainerWish
 from loops_core.client.drivers import twin_of
-from loops_core.client.opening import local_url, no_local_transport
+from loops_core.client.opening import local_url, no_local_transport, service_options, service_url
 from loops_core.client.reading import ServiceReading
 from loops_core.client.sampling import SamplingClient
 from loops_core.client.service_link import ServiceLink
@@ -35,17 +36,24 @@ class ServiceClient(ServiceReading, Closable):
         base_url: names transport and service: `inproc:jax`, `inproc:mock`, or the address of a
             server. None = `LOOPS_BASE_URL`, else `inproc:jax`.
         api_key: the key; None = `LOOPS_API_KEY`, else `BASETEN_API_KEY`, else none.
-        reuse_from_run_id: a run whose capacity to take over; cannot be honoured.
-        reuse_from_session_id: a session whose capacity to take over; cannot be honoured.
-        team: the team that owns what is made; cannot be honoured.
-        availability_model: whether capacity may be taken away; only `dedicated` can be honoured.
-        internal_backend_version: a version of the service; cannot be honoured.
+        reuse_from_run_id: a run whose capacity may be taken over; None = `LOOPS_REUSE_FROM_RUN_ID`.
+        reuse_from_session_id: a session whose capacity may be taken over; a run goes before it.
+            None = `LOOPS_REUSE_FROM_SESSION_ID`.
+        team: the name of the team that owns what is made; None = `LOOPS_TEAM`, else the caller.
+        availability_model: `dedicated`, or `spot` if capacity may be taken away. None =
+            `LOOPS_AVAILABILITY_MODEL`, else `dedicated`.
+        internal_backend_version: a test version of the service; None =
+            `INTERNAL_LOOPS_BACKEND_VERSION`, else the service's own.
         plugins: the plugins to use; None = the installed ones.
         clock: where time comes from; None = the machine's clock.
 
+    The service says what it cannot honour when something is made: an `UnsupportedError` that names
+    it.
+
     Raises:
         PluginError: nothing installed serves `base_url`; the message names the extra to install.
-        UnsupportedError: an argument cannot be honoured.
+        UnsupportedError: `training_project_id` was given.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -62,15 +70,20 @@ class ServiceClient(ServiceReading, Closable):
         plugins: Plugins | None = None,
         clock: Clock | None = None,
     ) -> None:
-        creating.check_service_options(
-            training_project_id=training_project_id,
+        missing = "runs belong to sessions, not to projects"
+        check_offered("training_project_id", training_project_id, default=None, missing=missing)
+        url = service_url(base_url)
+        options = service_options(
+            url,
             reuse_from_run_id=reuse_from_run_id,
             reuse_from_session_id=reuse_from_session_id,
             team=team,
             availability_model=availability_model,
             internal_backend_version=internal_backend_version,
         )
-        self._link = ServiceLink.open(base_url, api_key=api_key, plugins=plugins, clock=clock)
+        self._link = ServiceLink.open(
+            url, api_key=api_key, options=options, plugins=plugins, clock=clock
+        )
 
     @classmethod
     def local(
@@ -130,14 +143,15 @@ class ServiceClient(ServiceReading, Closable):
             name: a name for the run.
             sampler_timeout: seconds that one sample may take; None = the transport's own bound.
             with_sampler: also open the paired sampler now, not at the first need.
-            replicas: copies of the trainer; only 1 can be honoured.
-            sampler_num_replicas: copies of the sampler; only None and 1 can be honoured.
-            scope: cannot be honoured.
-            base_checkpoint: base weights from elsewhere; cannot be honoured.
+            replicas: copies of the trainer.
+            sampler_num_replicas: copies of the paired sampler; None = as
+                the service chooses.
+            scope: of a service's test versions; None = `BASETEN_LOOPS_SCOPE`.
+            base_checkpoint: base weights from elsewhere: `hf://ORGANISATION/NAME@REVISION`.
 
         Raises:
             UsageError: an argument is wrong.
-            UnsupportedError: an argument cannot be honoured, or wandb is not installed.
+            UnsupportedError: the service cannot honour an argument, or wandb is not installed.
             NotFoundError: nobody knows the base model.
             ResultTimeoutError: the trainer was not ready in time.
         """
@@ -207,7 +221,7 @@ class ServiceClient(ServiceReading, Closable):
         Args:
             path: `bt://loops:<run_id>/weights/<name>`.
             user_metadata: cannot be honoured.
-            replicas: copies of the trainer; only 1 can be honoured.
+            replicas: copies of the trainer.
 
         Raises:
             UsageError: an argument is wrong.
@@ -243,7 +257,7 @@ class ServiceClient(ServiceReading, Closable):
         Args:
             path: `bt://loops:<run_id>/weights/<name>`.
             user_metadata: cannot be honoured.
-            replicas: copies of the trainer; only 1 can be honoured.
+            replicas: copies of the trainer.
 
         Raises:
             UsageError: an argument is wrong.
@@ -282,26 +296,25 @@ class ServiceClient(ServiceReading, Closable):
             ready_timeout: seconds to wait for the sampler, and later to retry failures.
             model_path: sample from this checkpoint, a `bt://loops:<run_id>/sampler_weights/<name>`.
             max_seq_len: most positions of prompt and new tokens; None = what the service chooses.
-            num_replicas: copies of the sampler; only None and 1 can be honoured.
-            scope: cannot be honoured.
+            num_replicas: copies of the sampler; None = as the service chooses.
+            scope: of a service's test versions; None = `BASETEN_LOOPS_SCOPE`.
 
         Raises:
             UsageError: an argument is wrong, or not exactly one of base_model and model_path.
+            UnsupportedError: the service cannot honour an argument.
             NotFoundError: nobody knows the base model, or there is no such checkpoint.
             TransportError: the sampler did not answer in time.
         """
-        return self._link.run(
-            creating.create_sampler(
-                self._link,
-                base_model=base_model,
-                model_path=model_path,
-                timeout=timeout,
-                ready_timeout=ready_timeout,
-                max_seq_len=max_seq_len,
-                num_replicas=num_replicas,
-                scope=scope,
-            )
+        wish = SamplerWish(
+            base_model=base_model,
+            model_path=model_path,
+            timeout=timeout,
+            ready_timeout=ready_timeout,
+            max_seq_len=max_seq_len,
+            num_replicas=num_replicas,
+            scope=scope,
         )
+        return self._link.run(creating.create_sampler(self._link, wish))
 
     @twin_of(create_sampling_client)
     async def create_sampling_client_async(
@@ -314,18 +327,16 @@ class ServiceClient(ServiceReading, Closable):
         num_replicas: int | None = None,
         scope: str | None = None,
     ) -> SamplingClient:
-        return await self._link.run_async(
-            creating.create_sampler(
-                self._link,
-                base_model=base_model,
-                model_path=model_path,
-                timeout=timeout,
-                ready_timeout=ready_timeout,
-                max_seq_len=max_seq_len,
-                num_replicas=num_replicas,
-                scope=scope,
-            )
+        wish = SamplerWish(
+            base_model=base_model,
+            model_path=model_path,
+            timeout=timeout,
+            ready_timeout=ready_timeout,
+            max_seq_len=max_seq_len,
+            num_replicas=num_replicas,
+            scope=scope,
         )
+        return await self._link.run_async(creating.create_sampler(self._link, wish))
 
     def close(self) -> None:
         """End this client, its training clients and the transport; may be called twice."""

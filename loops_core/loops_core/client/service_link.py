@@ -8,8 +8,8 @@ from typing import Final, Self, TypeVar, final
 from loops_core.client import calls
 from loops_core.client.closing import Closable
 from loops_core.client.drivers import Driver, Flow, send
-from loops_core.client.link import new_key
-from loops_core.client.opening import open_driver, service_url
+from loops_core.client.link import Placement, new_key
+from loops_core.client.opening import ServiceOptions, open_driver
 from loops_core.client.turns import Turn, Turnstile
 from loops_core.clock import Clock
 from loops_core.errors import UsageError
@@ -32,12 +32,17 @@ class ServiceLink:
         driver: runs flows over the transport.
         plugins: what the transport was opened with.
         base_url: the service's URL.
+        options: what is asked of everything that is made.
     """
 
-    def __init__(self, driver: Driver, plugins: Plugins, base_url: str) -> None:
+    def __init__(
+        self, driver: Driver, plugins: Plugins, base_url: str, options: ServiceOptions
+    ) -> None:
         self.driver = driver
         self.plugins = plugins
         self.base_url = base_url
+        self.options = options
+        self._team_id: str | None = None
         self._turnstile = Turnstile(driver.clock)
         self._session_id: str | None = None
         self._lock = threading.Lock()
@@ -47,16 +52,17 @@ class ServiceLink:
     @classmethod
     def open(
         cls,
-        base_url: str | None,
+        url: str,
         *,
         api_key: str | None,
+        options: ServiceOptions,
         plugins: Plugins | None,
         clock: Clock | None,
     ) -> Self:
-        """Return a connection to the service at the URL, or at the environment's, or in process."""
-        url = service_url(base_url)
+        """Return a connection to the service at the URL."""
         found = plugins or Plugins.load()
-        return cls(open_driver(url, api_key=api_key, plugins=found, clock=clock), found, url)
+        driver = open_driver(url, api_key=api_key, plugins=found, clock=clock)
+        return cls(driver, found, url, options)
 
     def check_open(self) -> None:
         """Raise `UsageError` once the client is closed."""
@@ -79,12 +85,32 @@ class ServiceLink:
         try:
             yield from self._turnstile.wait(turn, count=1, timeout_s=CONTROL_TIMEOUT_S)
             if self._session_id is None:
-                call = calls.create_session(idempotency_key=new_key())
+                self._team_id = yield from self._find_team()
+                call = calls.create_session(team_id=self._team_id, idempotency_key=new_key())
                 reply = yield from self.driver.persist(call, budget_s=CONTROL_TIMEOUT_S)
                 self._session_id = reply.session.id
             return self._session_id
         finally:
             self._turnstile.leave(turn)
+
+    def placement(self, scope: str | None) -> Placement:
+        """Return where things are made, once there is a session."""
+        return Placement(
+            team_id=self._team_id,
+            scope=self.options.scope if scope is None else scope,
+            debug_version=self.options.internal_backend_version,
+        )
+
+    def _find_team(self) -> Flow[str | None]:
+        name = self.options.team
+        if name is None:
+            return None
+        listing = yield from self.read(calls.list_teams())
+        found = next((team.id for team in listing.teams if team.name == name), None)
+        if found is None:
+            names = ", ".join(sorted(repr(team.name) for team in listing.teams)) or "none"
+            raise UsageError(f"team {name!r}: there is no such team; yours: {names}", field="team")
+        return found
 
     def read(self, call: Call[ReplyT]) -> Flow[ReplyT]:
         """Return the reply to a call that changes nothing, repeated while it fails in passing."""

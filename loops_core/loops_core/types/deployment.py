@@ -71,6 +71,8 @@ class CreateTrainerBody(WireModel):
     reuse_from_run_id: str | None = None
     reuse_from_session_id: str | None = None
     scale_down_delay_seconds: Annotated[int, Field(ge=1, le=3600)] = 900
+    scope: str | None = None
+    debug_version: str | None = None
 
 
 class Run(WireModel):
@@ -118,6 +120,8 @@ class CreateSamplerBody(WireModel):
     availability_model: AvailabilityModel | None = None
     num_replicas: Annotated[int, Field(ge=1)] | None = None
     reuse_from_session_id: str | None = None
+    scope: str | None = None
+    debug_version: str | None = None
 
 
 class SamplerRecord(WireModel):

@@ -112,6 +112,7 @@ class Call(Generic[ReplyT]):
         query: the query string's fields.
         body: an instance of the route's body type.
         run_id: the run that the call belongs to.
+        team_id: the team that a create belongs to; None = the caller's own.
         idempotency_key: the same in every attempt; the service executes a key once.
         pin: which weights may answer, for `SAMPLE`.
         part: which part of a batch the body is; None = the whole.
@@ -126,6 +127,7 @@ class Call(Generic[ReplyT]):
     query: Mapping[str, str | int] = field(default_factory=dict[str, str | int])
     body: WireModel | None = None
     run_id: str | None = None
+    team_id: str | None = None
     idempotency_key: str | None = None
     pin: SamplerPin = SamplerPin()
     part: BatchPart | None = None

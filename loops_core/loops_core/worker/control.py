@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, final
 
 from loops_core.clock import Clock
@@ -104,10 +104,7 @@ class ControlPlane:
         """Name a sampler: a run's own (the same each time), a base model's, or a checkpoint's."""
         body = body_of(call, CreateSamplerBody)
         self._check_session(body.session_id, owner)
-        if body.num_replicas not in (None, 1):
-            raise _not_here("num_replicas", body.num_replicas)
-        if body.availability_model not in (None, AvailabilityModel.DEDICATED):
-            raise _not_here("availability_model", body.availability_model)
+        _refuse_elsewhere(body)
         asked = [body.run_id, body.base_model, body.model_path]
         if sum(value is not None for value in asked) != 1:
             raise UsageError(
@@ -288,19 +285,27 @@ def body_of(call: Call[Any], body_type: type[BodyT]) -> BodyT:
     return call.body
 
 
-def _refuse_elsewhere(body: CreateTrainerBody) -> None:
+def _refuse_elsewhere(body: CreateTrainerBody | CreateSamplerBody) -> None:
     """Refuse what only a service with machines of its own can do.
 
     `reuse_from_run_id` and `reuse_from_session_id` are hints: where nothing can be taken over, the
     call still succeeds.
     """
-    for name, value, default in (
-        ("replicas", body.replicas, 1),
-        ("availability_model", body.availability_model, AvailabilityModel.DEDICATED),
-        ("base_checkpoint", body.base_checkpoint, None),
-    ):
-        if value != default:
+    for name, possible in _POSSIBLE.items():
+        value = getattr(body, name, None)
+        if value not in (None, possible):
             raise _not_here(name, value)
+
+
+_POSSIBLE: Final[Mapping[str, object]] = {
+    "replicas": 1,
+    "num_replicas": 1,
+    "availability_model": AvailabilityModel.DEDICATED,
+    "base_checkpoint": None,
+    "scope": None,
+    "debug_version": None,
+}
+"""What can be asked of the options that concern machines; None can of each."""
 
 
 def _not_here(name: str, value: object) -> UnsupportedError:

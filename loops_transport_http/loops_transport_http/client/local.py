@@ -13,6 +13,7 @@ from loops_core.protocols import BodyLimits, Transport
 from loops_core.types import routes
 from loops_core.types.base import WireModel
 from loops_core.types.deployment import (
+    AvailabilityModel,
     CreateSamplerBody,
     CreateTrainerBody,
     Empty,
@@ -37,6 +38,10 @@ _CARRIED: Final = frozenset({"session_id", "base_model", "lora_rank"})
 """What a trainer without a service can be asked for: `init_trainer_server` tells it."""
 
 _KNOWN: Final = frozenset({"session_id", "run_id", "base_model", "model_path"})
+_OF_ANY_SAMPLER: Final[Mapping[str, object]] = {
+    "num_replicas": 1,
+    "availability_model": AvailabilityModel.DEDICATED,
+}
 
 
 @final
@@ -130,7 +135,7 @@ class LocalTransport:
                 _refuse_others(body, _CARRIED, {})
                 return RunReply(run=self._run(body))
             case CreateSamplerBody() as body:
-                _refuse_others(body, _KNOWN, {"num_replicas": 1})
+                _refuse_others(body, _KNOWN, _OF_ANY_SAMPLER)
                 return SamplerReply(sampler=self._sampler(body, listing))
             case _ if call.route == routes.CREATE_SESSION:
                 return SessionReply(session=Session(id=_ID))

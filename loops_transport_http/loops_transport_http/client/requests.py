@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from loops_core.types import routes
 from loops_core.types.base import WireModel
+from loops_core.types.deployment import CreateSamplerBody, CreateTrainerBody
 from loops_core.types.routes import Call
 from loops_transport_http import __version__
 from loops_transport_http.wire import bodies, names
@@ -44,12 +45,10 @@ class Address:
     Attributes:
         base_url: the service's address without a slash at its end.
         api_key: the key; only the service and the addresses that it named get to see it.
-        team_id: whose things are made; None = the caller's own.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
-    team_id: str | None = None
 
     def root_of(self, base_url: str | None) -> str:
         """Return the whole address of whoever answers a call."""
@@ -59,9 +58,7 @@ class Address:
     def url_of(self, call: Call[Any]) -> str:
         """Return the whole URL of a call."""
         root = self.root_of(call.base_url)
-        path = call.route.path
-        if self.team_id is not None and call.route in _CREATES:
-            path = path.replace("/v1/loops", f"/v1/teams/{quote(self.team_id, safe='')}/loops")
+        path = _create_path(call) if call.route in _CREATES else call.route.path
         for name, value in call.path_args.items():
             path = path.replace(f"{{{name}}}", quote(value, safe=""))
         query = f"?{urlencode(call.query)}" if call.query else ""
@@ -69,6 +66,18 @@ class Address:
 
 
 _CREATES: Final = (routes.CREATE_SESSION, routes.CREATE_TRAINER, routes.CREATE_SAMPLER)
+
+
+def _create_path(call: Call[Any]) -> str:
+    """Return where something is made: for a team, and by a test version of the service."""
+    path, body = call.route.path, call.body
+    if isinstance(body, CreateTrainerBody | CreateSamplerBody) and (
+        body.scope is not None or body.debug_version is not None
+    ):
+        path = path.replace("/loops/", "/loops/debug/")
+    if call.team_id is not None:
+        path = path.replace("/v1/loops", f"/v1/teams/{quote(call.team_id, safe='')}/loops")
+    return path
 
 
 @dataclass(frozen=True, slots=True)

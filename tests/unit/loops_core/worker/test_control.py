@@ -51,7 +51,16 @@ def test_capacity_that_cannot_be_taken_over_is_no_reason_to_refuse_a_trainer(
     assert service.handle(Call(route=routes.CREATE_TRAINER, body=body)).run.id != "gone"
 
 
-@pytest.mark.parametrize(("option", "value"), [("replicas", 2), ("base_checkpoint", "hf://a/b")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("replicas", 2),
+        ("availability_model", "spot"),
+        ("base_checkpoint", "hf://a/b"),
+        ("scope", "s"),
+        ("debug_version", "7"),
+    ],
+)
 def test_machines_and_weights_that_are_not_here_are_refused_by_name(
     service: Service, session_id: str, option: str, value: object
 ) -> None:
@@ -59,6 +68,19 @@ def test_machines_and_weights_that_are_not_here_are_refused_by_name(
     body = CreateTrainerBody(session_id=session_id, base_model=MODEL, **options)
     with pytest.raises(UnsupportedError, match=option):
         service.handle(Call(route=routes.CREATE_TRAINER, body=body))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("num_replicas", 2), ("availability_model", "spot"), ("scope", "s"), ("debug_version", "7")],
+)
+def test_a_sampler_that_needs_machines_is_refused_by_name(
+    service: Service, session_id: str, option: str, value: object
+) -> None:
+    options: dict[str, Any] = {option: value}
+    body = CreateSamplerBody(session_id=session_id, base_model=MODEL, **options)
+    with pytest.raises(UnsupportedError, match=option):
+        service.handle(Call(route=routes.CREATE_SAMPLER, body=body))
 
 
 def test_a_sampler_may_be_asked_for_any_length_of_its_models_context(

@@ -68,11 +68,11 @@ def test_a_path_argument_stays_one_segment(operation_id: str) -> None:
 
 
 def test_only_what_a_team_makes_goes_to_the_team() -> None:
-    team = Address(base_url="http://h", team_id="t/1")
-    create = Call(route=routes.CREATE_SESSION)
-    read = Call(route=routes.LIST_CHECKPOINTS, query={"run_id": "a b"})
-    assert team.url_of(create) == "http://h/v1/teams/t%2F1/loops/sessions"
-    assert team.url_of(read) == "http://h/v1/loops/checkpoints?run_id=a+b"
+    here = Address(base_url="http://h")
+    create = Call(route=routes.CREATE_SESSION, team_id="t/1")
+    read = Call(route=routes.LIST_CHECKPOINTS, query={"run_id": "a b"}, team_id="t/1")
+    assert here.url_of(create) == "http://h/v1/teams/t%2F1/loops/sessions"
+    assert here.url_of(read) == "http://h/v1/loops/checkpoints?run_id=a+b"
 
 
 def test_every_request_says_who_asks_and_reads_marked_errors() -> None:
