@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +26,9 @@ SCHEMES: Final = ("http", "https")
 _ATTEMPTS: Final = 6
 _LONGEST_PAUSE_S: Final = 8.0
 _MOST_REDIRECTS: Final = 5
+OpenLink: TypeAlias = Callable[[httpx.Request], httpx.Response]
+"""Sends a request and returns its response, unread and not redirected; nothing logs the link."""
+
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Of each read, not of the file: a large one takes as long as it takes."""
 
@@ -33,9 +36,7 @@ _WHOLE: Final = {"Accept-Encoding": "identity"}
 """Headers of every request: none says who asks, the link itself is the permission."""
 
 
-def download(
-    client: httpx.Client, url: str, target: Path, *, size_bytes: int, clock: Clock
-) -> None:
+def download(open_link: OpenLink, url: str, target: Path, *, size_bytes: int, clock: Clock) -> None:
     """Write what a link leads to into a file, as `Transport.download` says.
 
     Raises:
@@ -50,7 +51,7 @@ def download(
             f"the link is of scheme {scheme!r}: only http: and https: links can be read here; "
             "get_checkpoint_archive_url returns the links"
         )
-    reading = _Reading(client, url, target, size_bytes)
+    reading = _Reading(open_link, url, target, size_bytes)
     try:
         target.write_bytes(b"")
         for attempt in range(1, _ATTEMPTS):
@@ -71,7 +72,7 @@ class _Reading:
         tag: names the file's state at the first answer; the rest has to be of the same.
     """
 
-    client: httpx.Client
+    open_link: OpenLink
     url: str
     target: Path
     size_bytes: int
@@ -85,7 +86,7 @@ class _Reading:
         """
         host = urlsplit(self.url).netloc
         try:
-            with _answer(self.client, self.url, self._headers()) as response:
+            with _answer(self.open_link, self.url, self._headers()) as response:
                 self._append(response)
         except httpx.HTTPError as error:
             raise UnreachableError(
@@ -120,17 +121,19 @@ class _Reading:
 
 
 @contextmanager
-def _answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Generator[httpx.Response]:
+def _answer(open_link: OpenLink, url: str, headers: dict[str, str]) -> Generator[httpx.Response]:
     """Open the link, along its redirects; never on to another scheme than https."""
-    request = client.build_request("GET", url, headers=headers, timeout=_TIMEOUT)
+    request = _request(url, headers)
     for _ in range(_MOST_REDIRECTS + 1):
-        response = client.send(request, stream=True, follow_redirects=False)
+        response = open_link(request)
+        response.request = request
         try:
-            following = response.next_request
-            if following is None:
+            if not response.has_redirect_location:
                 _check_status(response)
                 yield response
                 return
+            where = request.url.join(response.headers["Location"])
+            following = _request(str(where), headers)
             if following.url.scheme not in (request.url.scheme, "https"):
                 raise UnsupportedError(
                     f"the link leads on to one of scheme {following.url.scheme!r}, "
@@ -140,6 +143,10 @@ def _answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Generato
         finally:
             response.close()
     raise CheckpointError(f"the link leads on more than {_MOST_REDIRECTS} times")
+
+
+def _request(url: str, headers: dict[str, str]) -> httpx.Request:
+    return httpx.Request("GET", url, headers=headers, extensions={"timeout": _TIMEOUT.as_dict()})
 
 
 def _check_status(response: httpx.Response) -> None:

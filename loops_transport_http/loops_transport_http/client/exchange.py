@@ -3,94 +3,108 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 
-from loops_transport_http.client.requests import WireRequest
+from loops_transport_http.client.pools import AsyncPools, SyncPools
+from loops_transport_http.client.requests import WireRequest, origin_of
+from loops_transport_http.client.sockets import time_limit
+from loops_transport_http.wire import names
 
 CONNECT_S: Final = 10.0
-"""How long a connection may take to be made, and a request to get one of the pool's."""
+"""How long a connection may take to be made."""
 
-_PIECE: Final = 256 * 1024
-"""A large body is written in pieces of this many bytes, with a look at the time between them."""
+_FAILURES: Final = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+_SECRET: Final = frozenset({"Authorization", names.IDEMPOTENCY_KEY})
+"""Headers that no error carries along."""
 
 
-def exchange(client: httpx.Client, request: WireRequest, timeout_s: float) -> httpx.Response:
+def exchange(pools: SyncPools, request: WireRequest, timeout_s: float) -> httpx.Response:
     """Return the response, its body read.
-
-    A socket's own time limit starts again with every byte that arrives, so a peer that trickles
-    could hold a call for ever: the time is looked at between pieces, too.
 
     Raises:
         httpx.HTTPError: there is no connection, it broke, or the time is over.
     """
-    deadline = time.monotonic() + timeout_s
-    sent = client.build_request(
-        request.method,
-        request.url,
-        content=_pieces(request.content, deadline),
-        headers=_with_length(request),
-        timeout=_limits(timeout_s),
-    )
-    response = client.send(sent, stream=True)
-    try:
-        content = bytearray()
-        for piece in response.iter_raw():
-            content += piece
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout(f"not answered within {timeout_s:g} s", request=sent)
-    finally:
-        response.close()
-    return _read(response, bytes(content))
+    with _as_httpx(), time_limit(timeout_s):
+        pool = pools.to(origin_of(request.url))
+        response = pool.handle_request(_to_core(request, timeout_s))
+        try:
+            content = response.read()
+        finally:
+            response.close()
+    return _to_httpx(request, response, content)
 
 
 async def exchange_async(
-    client: httpx.AsyncClient, request: WireRequest, timeout_s: float
+    pools: AsyncPools, request: WireRequest, timeout_s: float
 ) -> httpx.Response:
     """Do what `exchange` does without blocking the event loop."""
     try:
-        async with asyncio.timeout(timeout_s):
-            return await client.request(
-                request.method,
-                request.url,
-                content=request.content,
-                headers=request.headers,
-                timeout=_limits(timeout_s),
-            )
+        with _as_httpx():
+            async with asyncio.timeout(timeout_s):
+                pool = pools.to(origin_of(request.url))
+                response = await pool.handle_async_request(_to_core(request, timeout_s))
+                try:
+                    content = await response.aread()
+                finally:
+                    await response.aclose()
     except TimeoutError as error:
         raise httpx.ReadTimeout(f"not answered within {timeout_s:g} s") from error
+    return _to_httpx(request, response, content)
 
 
-def _limits(timeout_s: float) -> httpx.Timeout:
-    return httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+@contextmanager
+def _as_httpx() -> Generator[None]:
+    """Raise failures as httpx names them; they have the same names below it."""
+    try:
+        yield
+    except _FAILURES as error:
+        name = type(error).__name__
+        kind: type[httpx.TransportError] = getattr(httpx, name, httpx.TransportError)
+        raise kind(str(error) or name) from error
 
 
-def _with_length(request: WireRequest) -> dict[str, str]:
-    return {**request.headers, "Content-Length": str(len(request.content))}
+def _to_core(request: WireRequest, timeout_s: float) -> httpcore.Request:
+    host = urlsplit(request.url).netloc.rpartition("@")[2]
+    headers = [(b"Host", host.encode()), *_encoded(request.headers)]
+    if request.content or request.method != "GET":
+        headers.append((b"Content-Length", b"%d" % len(request.content)))
+    limits = {
+        "connect": min(CONNECT_S, timeout_s),
+        "read": timeout_s,
+        "write": timeout_s,
+        "pool": timeout_s,
+    }
+    return httpcore.Request(
+        request.method,
+        request.url,
+        headers=headers,
+        content=request.content,
+        extensions={"timeout": limits},
+    )
 
 
-def _pieces(content: bytes, deadline: float) -> bytes | Iterator[bytes]:
-    """Return the body, in pieces where it is large."""
-    return content if len(content) <= _PIECE else _timed_pieces(content, deadline)
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-def _timed_pieces(content: bytes, deadline: float) -> Iterator[bytes]:
-    view = memoryview(content)
-    for start in range(0, len(view), _PIECE):
-        if time.monotonic() > deadline:
-            raise httpx.WriteTimeout("the body was not taken in time")
-        yield bytes(view[start : start + _PIECE])
-
-
-def _read(response: httpx.Response, content: bytes) -> httpx.Response:
-    """Return the response with its content, decoded as its headers say."""
+def _to_httpx(request: WireRequest, response: httpcore.Response, content: bytes) -> httpx.Response:
+    """Return the response as errors show it: decoded, and with a request that holds no secret."""
+    shown = {name: value for name, value in request.headers.items() if name not in _SECRET}
     return httpx.Response(
-        response.status_code,
+        response.status,
         headers=response.headers,
         content=content,
-        request=response.request,
-        extensions=response.extensions,
+        request=httpx.Request(request.method, request.url, headers=shown),
     )

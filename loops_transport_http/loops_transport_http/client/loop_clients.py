@@ -1,4 +1,4 @@
-"""One async client for each event loop that uses a transport, closed when its loop ends."""
+"""The pools of each event loop that uses a transport, closed when their loop ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import final
 
-import httpx
+from loops_transport_http.client.pools import AsyncPools
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    client: httpx.AsyncClient
+    client: AsyncPools
     keeper: AsyncGenerator[None]
 
 
@@ -23,7 +23,7 @@ class _Held:
 class LoopClients:
     """Async clients by event loop: connections belong to the loop that opened them."""
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+    def __init__(self, make: Callable[[], AsyncPools]) -> None:
         """Make clients when they are asked for."""
         self._make = make
         self._lock = threading.Lock()
@@ -31,7 +31,7 @@ class LoopClients:
             weakref.WeakKeyDictionary()
         )
 
-    async def client(self) -> httpx.AsyncClient:
+    async def client(self) -> AsyncPools:
         """Return the running loop's client."""
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -67,7 +67,7 @@ class LoopClients:
             return taken
 
 
-async def _keep(client: httpx.AsyncClient) -> AsyncGenerator[None]:
+async def _keep(client: AsyncPools) -> AsyncGenerator[None]:
     """Close the client when this generator is closed.
 
     A loop that ends closes the generators that were begun on it (`loop.shutdown_asyncgens`, which

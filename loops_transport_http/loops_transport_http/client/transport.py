@@ -19,6 +19,7 @@ from loops_transport_http.client.downloads import download
 from loops_transport_http.client.exchange import exchange, exchange_async
 from loops_transport_http.client.loop_clients import LoopClients
 from loops_transport_http.client.polls import LoopPolls, ThreadPolls
+from loops_transport_http.client.pools import AsyncPools, Pools, SyncPools
 from loops_transport_http.client.queued import await_sample, is_queued
 from loops_transport_http.client.replies import read_reply
 from loops_transport_http.client.requests import (
@@ -41,11 +42,6 @@ PIECE_BYTES: Final = 32 * 1024 * 1024
 
 HEARTBEAT_S: Final = 60.0
 """As published clients have it; an idle trainer is shut down after fifteen minutes."""
-
-_LIMITS: Final = httpx.Limits(
-    max_connections=200, max_keepalive_connections=200, keepalive_expiry=120.0
-)
-"""As published clients have it; a server keeps idle connections longer than that."""
 
 _LEAST_TIMEOUT_S: Final = 0.001
 """A socket takes no time of zero."""
@@ -78,12 +74,13 @@ class HttpTransport:
         self._address = address
         self._compresses = compresses
         self._features: dict[str, Features] = {}
-        self._client = httpx.Client(limits=_LIMITS, http2=http2, follow_redirects=False)
-        self._loops = LoopClients(
-            lambda: httpx.AsyncClient(limits=_LIMITS, http2=http2, follow_redirects=False)
+        self._pools = SyncPools(http2=http2)
+        self._links: Pools[httpx.BaseTransport] = Pools(
+            lambda _, proxy: httpx.HTTPTransport(proxy=proxy)
         )
         self._thread_polls = ThreadPolls(self._carry)
         self._loop_polls = LoopPolls(self._carry_async)
+        self._loops = LoopClients(lambda: AsyncPools(http2=http2))
         self._closed = False
 
     def body_limits(self, base_url: str | None) -> BodyLimits:
@@ -132,7 +129,7 @@ class HttpTransport:
     def _carry(self, call: Call[ReplyT]) -> ReplyT:
         request = self._request(call)
         try:
-            response = exchange(self._client, request, _timeout_s(call))
+            response = exchange(self._pools, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
         self._learn(response)
@@ -144,8 +141,8 @@ class HttpTransport:
     async def _carry_async(self, call: Call[ReplyT]) -> ReplyT:
         request = self._request(call)
         try:
-            client = await self._loops.client()
-            response = await exchange_async(client, request, _timeout_s(call))
+            pools = await self._loops.client()
+            response = await exchange_async(pools, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
         self._learn(response)
@@ -157,22 +154,30 @@ class HttpTransport:
     def download(self, url: str, target: Path, *, size_bytes: int) -> None:
         """Write what a link leads to into a file; no key is shown to it."""
         self._check_open()
-        download(self._client, url, target, size_bytes=size_bytes, clock=self._clock)
+        download(self._open_link, url, target, size_bytes=size_bytes, clock=self._clock)
 
     def close(self) -> None:
         """Give back all connections; may be called twice."""
-        self._closed = True
-        self._client.close()
+        self._close_pools()
         self._loops.close()
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
-        self._closed = True
-        self._client.close()
+        self._close_pools()
         await self._loops.aclose()
 
     def _has_poll(self, call: Call[Any]) -> bool:
         return self.features(self._address.url_of(call)).poll
+
+    def _close_pools(self) -> None:
+        self._closed = True
+        self._pools.close()
+        for link in self._links.take():
+            link.close()
+
+    def _open_link(self, request: httpx.Request) -> httpx.Response:
+        """Return the response to a request that shows no key and that nothing logs."""
+        return self._links.to(origin_of(str(request.url))).handle_request(request)
 
     def _request(self, call: Call[Any]) -> WireRequest:
         url = self._address.url_of(call)

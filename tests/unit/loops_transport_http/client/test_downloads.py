@@ -81,8 +81,8 @@ class Files:
 
 
 def fetch(answer: Answer, target: Path, url: str = URL, size_bytes: int = len(CONTENT)) -> None:
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
-        download(client, url, target, size_bytes=size_bytes, clock=CountingClock())
+    links = httpx.MockTransport(answer)
+    download(links.handle_request, url, target, size_bytes=size_bytes, clock=CountingClock())
 
 
 def test_a_link_is_read_whole_and_shown_no_key(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from loops_transport_http.client.requests import Address, WireRequest, to_reques
 from loops_transport_http.wire import bodies, names
 from loops_transport_http.wire.features import Features
 
-HERE = Address(base_url="https://api.test/root", api_key="secret")
+HERE = Address(base_url="https://api.test/base", api_key="secret")
 NOTHING = Features()
 EVERYTHING = Features(tensors=True, poll=True, parts=True, zstd=True)
 
@@ -49,9 +49,9 @@ def forward(**fields: Any) -> Call[Any]:
 @pytest.mark.parametrize(
     ("base_url", "expected"),
     [
-        ("/trainers/r1", "https://api.test/root/trainers/r1/health"),
+        ("/trainers/r1", "https://api.test/base/trainers/r1/health"),
         ("https://t.test/deep/path/", "https://t.test/deep/path/health"),
-        (None, "https://api.test/root/health"),
+        (None, "https://api.test/base/health"),
     ],
 )
 def test_a_call_goes_below_the_address_that_it_names(base_url: str | None, expected: str) -> None:
@@ -63,7 +63,7 @@ def test_a_path_argument_stays_one_segment(operation_id: str) -> None:
     call = Call(route=routes.RETRIEVE, base_url="/t", path_args={"operation_id": operation_id})
     url = request_of(call).url
     assert url.isascii()
-    assert url.count("/") == "https://api.test/root/t/operations/x".count("/")
+    assert url.count("/") == "https://api.test/base/t/operations/x".count("/")
     assert not {"?", "#", " "} & set(url)
 
 

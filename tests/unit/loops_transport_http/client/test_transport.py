@@ -86,7 +86,7 @@ def test_no_secret_reaches_a_log_or_an_error(
         transport.close()
     told = f"{caplog.text} {refused.value!r} {refused.value} {link.value} {transport!r}"
     assert KEY not in told
-    assert "hidden" not in str(link.value)
+    assert "hidden" not in told
 
 
 def test_a_service_that_is_not_there_is_unreachable() -> None:
@@ -141,25 +141,27 @@ def test_threads_and_event_loops_share_a_transport() -> None:
 
 @pytest.mark.slow
 def test_nothing_is_left_after_close() -> None:
+    async def twice(transport: HttpTransport) -> None:
+        await asyncio.gather(transport.send_async(HEALTH), transport.send_async(HEALTH))
+
+    async def to_the_end(transport: HttpTransport) -> None:
+        await twice(transport)
+        await transport.aclose()
+
+    def play(url: str) -> None:
+        transport = opened(url)
+        transport.send(HEALTH)
+        asyncio.run(twice(transport))
+        asyncio.run(to_the_end(transport))
+
     with serving(lambda _: json("{}")) as stub:
-        opened(stub.url).close()
+        play(stub.url)  # opens what stays open for the rest of the process
         files, threads = num_files(), threading.active_count()
-
-        async def twice(transport: HttpTransport) -> None:
-            await asyncio.gather(transport.send_async(HEALTH), transport.send_async(HEALTH))
-
-        async def to_the_end(transport: HttpTransport) -> None:
-            await twice(transport)
-            await transport.aclose()
-
-        for _ in range(5):
-            transport = opened(stub.url)
-            transport.send(HEALTH)
-            asyncio.run(twice(transport))
-            asyncio.run(to_the_end(transport))
+        for _ in range(10):
+            play(stub.url)
         gc.collect()
-        assert threading.active_count() == threads
-        for _ in range(200):  # the server's side of a connection closes a moment later
+        assert threading.active_count() <= threads
+        for _ in range(500):  # the server's side of a connection closes a moment later
             if num_files() <= files:
                 break
             threading.Event().wait(0.01)

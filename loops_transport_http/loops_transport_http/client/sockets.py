@@ -1,0 +1,100 @@
+"""Sockets whose reads and writes keep to one bound of time for a whole exchange.
+
+A socket's own time limit starts again with every byte that arrives, so a peer that trickles could
+hold a call for ever. Here each read and write gets what is left until the deadline of the thread
+that makes it.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import threading
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+import httpcore
+
+_PIECE: Final = 256 * 1024
+"""How many bytes are handed to a socket at once, so that the time is looked at in between."""
+
+
+class _Clock(threading.local):
+    """The deadline of the exchange that runs on this thread."""
+
+    deadline: float = math.inf
+
+
+_clock: Final = _Clock()
+
+
+@contextmanager
+def time_limit(timeout_s: float) -> Generator[None]:
+    """Let everything that this thread reads and writes end within so many seconds."""
+    _clock.deadline = time.monotonic() + timeout_s
+    try:
+        yield
+    finally:
+        _clock.deadline = math.inf
+
+
+def _left_s(timeout_s: float | None, error: type[Exception]) -> float | None:
+    """Return how long one step may take."""
+    left_s = _clock.deadline - time.monotonic()
+    if left_s <= 0:
+        raise error("the time of the whole exchange is over")
+    if math.isinf(left_s):
+        return timeout_s
+    return left_s if timeout_s is None else min(timeout_s, left_s)
+
+
+@final
+class TimedBackend(httpcore.NetworkBackend):
+    """Opens connections that keep to the time limit of the thread that uses them."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Return a connection to a host."""
+        left_s = _left_s(timeout, httpcore.ConnectTimeout)
+        stream = self._inner.connect_tcp(host, port, left_s, local_address, socket_options)
+        return _TimedStream(stream)
+
+
+@final
+class _TimedStream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _left_s(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _PIECE):
+            piece = buffer if len(buffer) <= _PIECE else buffer[start : start + _PIECE]
+            self._inner.write(piece, _left_s(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left_s = _left_s(timeout, httpcore.ConnectTimeout)
+        return _TimedStream(self._inner.start_tls(ssl_context, server_hostname, left_s))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
