@@ -12,6 +12,7 @@ from typing import Final, Protocol, Self, final
 from urllib.parse import urlsplit
 
 from loops_transport_http.bench.measuring import percentile
+from loops_transport_http.wire import names
 
 IS_LONG: Final = os.environ.get("LOOPS_LONG_LOAD") == "1"
 """Whether the long forms are run: 2,000 futures, 5,000 operations."""
@@ -56,18 +57,19 @@ class Caller:
         status, _, _ = self.call("GET", "/health")
         assert status == 200
 
-    def submit(self, run_id: str, operation: str, body: object) -> str:
+    def submit(self, run_id: str, operation: str, body: object, *, key: str | None = None) -> str:
         """Return the id of an operation that was accepted."""
         path = f"/trainers/{run_id}/{operation}"
-        status, _, content = self.call("POST", path, json.dumps(body).encode())
+        status, _, content = self.call("POST", path, json.dumps(body).encode(), key=key)
         assert status == 202, content
         return json.loads(content)["operation_id"]
 
     def call(
-        self, method: str, path: str, body: bytes | None = None
+        self, method: str, path: str, body: bytes | None = None, *, key: str | None = None
     ) -> tuple[int, HTTPResponse, bytes]:
-        """Return status, response and content."""
-        self._connection.request(method, path, body, self._headers)
+        """Return status, response and content; a key makes the call repeatable."""
+        keyed = {} if key is None else {names.IDEMPOTENCY_KEY: key}
+        self._connection.request(method, path, body, {**self._headers, **keyed})
         response = self._connection.getresponse()
         return response.status, response, response.read()
 
@@ -98,7 +100,9 @@ class Plug:
         """Close it."""
         self.sock.close()
 
-    def begin(self, server: Served, method: str, path: str, *, announced: int = 0) -> None:
+    def begin(
+        self, server: Served, method: str, path: str, *, announced: int = 0, key: str | None = None
+    ) -> None:
         """Send a request's head, which announces a body of so many bytes."""
         lines = [
             f"{method} {path} HTTP/1.1",
@@ -106,6 +110,8 @@ class Plug:
             f"Authorization: Bearer {server.api_key}",
             f"Content-Length: {announced}",
         ]
+        if key is not None:
+            lines.append(f"{names.IDEMPOTENCY_KEY}: {key}")
         self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
 
     def push(self, content: bytes) -> int:
