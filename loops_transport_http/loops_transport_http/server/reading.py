@@ -14,9 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from loops_core.errors import BusyError, UnreachableError, UsageError
 from loops_core.types.base import WireModel
 from loops_core.types.routes import Route
+from loops_transport_http.server.batches import read_batch
 from loops_transport_http.server.refusals import Refused
 from loops_transport_http.server.settings import ServerSettings
-from loops_transport_http.wire import bodies
+from loops_transport_http.wire import bodies, names
 
 SMALL_BYTES: Final = 64 * 1024
 """Up to this many bytes a body needs no room, and is read in less time than a thread costs."""
@@ -24,6 +25,7 @@ SMALL_BYTES: Final = 64 * 1024
 _THREADS: Final = 2
 """How many large bodies are read at once; more would wait for the interpreter anyway."""
 
+_JSON: Final = ("", names.JSON)
 _RETRY_AFTER_S: Final = 2.0
 
 
@@ -90,6 +92,10 @@ class BodyReader:
                 f"Content-Encoding {encoding!r} is not read here: expected zstd or none",
                 field="Content-Encoding",
             )
+        if len(content) > SMALL_BYTES and media_type.partition(";")[0].strip() in _JSON:
+            batch = read_batch(content, body_type)
+            if batch is not None:
+                return batch
         return bodies.decode(content, body_type, media_type=media_type)
 
     def _announced(self, request: Request) -> int:
