@@ -47,7 +47,7 @@ def read_reply(call: Call[ReplyT], response: httpx.Response) -> ReplyT:
     """
     status = response.status_code
     if status >= HTTPStatus.BAD_REQUEST:
-        known = _known_answer(call, status, response.content)
+        known = _known_answer(call, response)
         if known is not None:
             return cast("ReplyT", known)
         raise refused(_refusal(call, status, response.headers, response.content), response)
@@ -60,9 +60,11 @@ def read_reply(call: Call[ReplyT], response: httpx.Response) -> ReplyT:
     return reply
 
 
-def _known_answer(call: Call[Any], status: int, content: bytes) -> WireModel | None:
+def _known_answer(call: Call[Any], response: httpx.Response) -> WireModel | None:
     """Return what a status says in place of a body."""
-    if call.route.name == routes.RETRIEVE.name and status == HTTPStatus.REQUEST_TIMEOUT:
+    status, content = response.status_code, response.content
+    is_timeout = status == HTTPStatus.REQUEST_TIMEOUT and "Retry-After" not in response.headers
+    if call.route.name == routes.RETRIEVE.name and is_timeout:
         return OperationStatus(status="pending")
     is_taken = call.route.name == routes.CANCEL.name and status == HTTPStatus.CONFLICT
     if is_taken and read_own_error(content) is None:

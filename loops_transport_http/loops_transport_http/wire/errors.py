@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -128,11 +129,19 @@ def read_own_error(content: bytes) -> LoopsError | None:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header; a date or nonsense counts as none."""
+    """Return the seconds of a Retry-After header; None where it has none.
+
+    A date is read against the response's own, so that no two clocks are compared.
+    """
+    asked = headers.get("Retry-After", "")
     try:
-        seconds = float(headers.get("Retry-After", ""))
+        seconds = float(asked)
     except ValueError:
-        return None
+        try:
+            until, now = (parsedate_to_datetime(text) for text in (asked, headers.get("Date", "")))
+            seconds = (until - now).total_seconds()
+        except (TypeError, ValueError):  # no dates, or only one of them with a zone
+            return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
@@ -140,8 +149,8 @@ def _foreign_error(status: int, headers: Mapping[str, str], content: bytes) -> L
     message = f"the service answered {status}: {_text_of(content)}"
     is_final = headers.get(names.ERROR_SOURCE) == names.FINAL_ERROR
     pause_s = retry_after_s(headers)
-    asks_to_wait = status == HTTPStatus.SERVICE_UNAVAILABLE and pause_s is not None
-    if not is_final and (status in (408, 429) or asks_to_wait):
+    asks_to_wait = status in (408, 429) or (status in PASSING and pause_s is not None)
+    if asks_to_wait and not is_final:
         return BusyError(message, retry_after_s=pause_s)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return ServerShutdownError(message)

@@ -94,6 +94,27 @@ def test_retry_after_is_read_where_it_is_a_number(asked: str, expected: float | 
     assert error.retry_after_s == expected
 
 
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [("Wed, 21 Oct 2026 07:28:30 GMT", 30.0), ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0)],
+)
+def test_a_date_to_retry_after_is_read_against_the_responses_own(
+    until: str, expected: float
+) -> None:
+    headers = {"Retry-After": until, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    error = error_of(SUBMIT, response(503, "", headers))
+    assert isinstance(error, BusyError)
+    assert error.retry_after_s == expected
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("call", [SUBMIT, POLL], ids=["submit", "poll"])
+def test_every_passing_status_may_ask_to_wait(call: Call[Any], status: int) -> None:
+    error = error_of(call, response(status, "", {"Retry-After": "7"}))
+    assert isinstance(error, BusyError)
+    assert error.retry_after_s == 7
+
+
 def test_a_poll_that_was_held_to_its_end_is_pending() -> None:
     assert read_reply(POLL, response(408)).status == "pending"
 
