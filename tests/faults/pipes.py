@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import socket
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, Self, final
 
 from tests.faults.plan import Way
@@ -31,12 +31,12 @@ class Pipe:
 
     Attributes:
         reader: what comes from it.
-        written: how many bytes were written to it.
+        meter: is told of the bytes that are written to it.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
-        self.written = 0
+        self.meter: Callable[[int], None] = lambda _: None
         self._writer = writer
         writer.transport.set_write_buffer_limits(0)
 
@@ -47,9 +47,9 @@ class Pipe:
 
     async def write(self, data: bytes) -> None:
         """Return when all has left."""
+        self.meter(len(data))
         self._writer.write(data)
         await self._writer.drain()
-        self.written += len(data)
 
     async def end(self, *, resets: bool) -> None:
         """Close the connection, or reset it."""

@@ -79,7 +79,7 @@ def answered(status: int, *, retry_after: str | None = None) -> Fault:
 @final
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """A request that came; what became of it is told when its connection is free again.
+    """A request that came, and what has become of it so far.
 
     Attributes:
         line: method and path.
@@ -96,6 +96,14 @@ class Seen:
     status: int | None = None
     request_bytes: int = 0
     response_bytes: int = 0
+
+    def add_request(self, num_bytes: int) -> None:
+        """Count bytes for the server."""
+        self.request_bytes += num_bytes
+
+    def add_response(self, num_bytes: int) -> None:
+        """Count bytes for the client."""
+        self.response_bytes += num_bytes
 
 
 @final

@@ -123,7 +123,7 @@ class Proxy:
         key = head.headers.get("idempotency-key")
         seen = Seen(line=line, key=key, fault=self._plan.take(line))
         self.seen.append(seen)
-        before = far.written, near.written
+        far.meter, near.meter = seen.add_request, seen.add_response
         following: asyncio.Task[Head | None] | None = None
         try:
             await self._ask(head, near, far, seen.fault)
@@ -133,9 +133,6 @@ class Proxy:
             if following is not None:
                 following.cancel()
             raise
-        finally:
-            seen.request_bytes = far.written - before[0]
-            seen.response_bytes = near.written - before[1]
         return await following
 
     async def _ask(self, head: Head, near: Pipe, far: Pipe, fault: Fault) -> None:

@@ -12,21 +12,20 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
-from tests.faults.plan import Fault, cut_response, reset_request, reset_response
-from tests.faults.training import Training
+from tests.faults.plan import Fault, cut_request, cut_response, reset_request, reset_response
+from tests.faults.training import RETRIEVE, STEP, SUBMIT, Training
 
 pytestmark = pytest.mark.slow
 
 STRIDE: Final = 1 if os.environ.get("LOOPS_LONG_FAULTS") else 29
 SIZE: Final = 3
 
-SUBMIT: Final = "POST .*/forward_backward$"
-STEP: Final = "POST .*/optim_step$"
-RETRIEVE: Final = "GET .*/operations/|POST .*/operations/poll$"
-
 REQUESTS: Final = pytest.param(reset_request, False, id="request-reset")
 RESPONSES: Final = pytest.param(reset_response, True, id="response-reset")
-CUTS: Final = pytest.param(cut_response, True, id="response-cut")
+SHORT_REQUESTS: Final = pytest.param(cut_request, False, id="request-cut")
+SHORT_RESPONSES: Final = pytest.param(cut_response, True, id="response-cut")
+
+BREAKS: Final = (REQUESTS, SHORT_REQUESTS, RESPONSES, SHORT_RESPONSES)
 
 Faulty = Callable[[int], Fault]
 
@@ -49,7 +48,7 @@ def positions(size: int) -> list[int]:
     return [*range(0, size, STRIDE), size - 1]
 
 
-@pytest.mark.parametrize(("faulty", "of_response"), [REQUESTS, RESPONSES, CUTS])
+@pytest.mark.parametrize(("faulty", "of_response"), BREAKS)
 def test_a_pass_runs_once_wherever_its_submit_breaks(
     trained: Training, faulty: Faulty, of_response: bool
 ) -> None:
@@ -63,7 +62,7 @@ def test_a_pass_runs_once_wherever_its_submit_breaks(
         trained.check_active(SIZE)
 
 
-@pytest.mark.parametrize(("faulty", "of_response"), [REQUESTS, RESPONSES, CUTS])
+@pytest.mark.parametrize(("faulty", "of_response"), BREAKS)
 def test_a_step_runs_once_wherever_its_submit_breaks(
     training: Training, faulty: Faulty, of_response: bool
 ) -> None:
@@ -76,7 +75,7 @@ def test_a_step_runs_once_wherever_its_submit_breaks(
         assert len(training.proxy.matching(STEP)) == 2, position
 
 
-@pytest.mark.parametrize(("faulty", "of_response"), [REQUESTS, RESPONSES, CUTS])
+@pytest.mark.parametrize(("faulty", "of_response"), BREAKS)
 def test_a_result_arrives_wherever_its_retrieve_breaks(
     trained: Training, faulty: Faulty, of_response: bool
 ) -> None:

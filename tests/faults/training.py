@@ -6,12 +6,18 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final, final
 
+import pytest
 from tests.faults.clocks import SkippingClock
 from tests.faults.proxy import Proxy
 
 from loops_core import AdamParams, Datum, ModelInput, TensorData, TrainingClient
 from loops_core.client.waiting import BaseFuture
+from loops_core.errors import RemoteOpError
 from loops_core.types.training import ForwardBackwardOutput
+
+SUBMIT: Final = "POST .*/forward_backward$"
+STEP: Final = "POST .*/optim_step$"
+RETRIEVE: Final = "GET .*/operations/|POST .*/operations/poll$"
 
 Pass = BaseFuture[ForwardBackwardOutput]
 
@@ -79,3 +85,8 @@ class Training:
         assert metrics is not None
         assert metrics["active_tokens"] == sum(sizes)
         assert metrics["step"] == self.steps
+
+    def check_nothing_active(self) -> None:
+        """Check that since the last call no batch was executed at all."""
+        with pytest.raises(RemoteOpError, match="no gradients"):
+            self.client.optim_step(STANDING).result()
