@@ -112,7 +112,7 @@ class SamplerEngine:
         with self._changed:
             if self._closing:
                 raise ServerShutdownError("the sampler is closed")
-            if len(self._waiting) + len(self._running) >= MAX_WAITING:
+            if self._is_full():
                 raise BusyError(
                     f"the sampler has {MAX_WAITING} requests waiting", retry_after_s=1.0
                 )
@@ -133,6 +133,12 @@ class SamplerEngine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout=60)
+
+    def _is_full(self) -> bool:
+        """Return whether there is no place left; those whose callers have gone give up theirs."""
+        if len(self._waiting) + len(self._running) >= MAX_WAITING:
+            self._waiting = deque(job for job in self._waiting if not job.future.cancelled())
+        return len(self._waiting) + len(self._running) >= MAX_WAITING
 
     def _turn(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from loops_core.protocols import (
     SamplerDescription,
     SampleRequest,
 )
-from loops_core.worker.engine import MAX_IDLE_ADAPTERS, SamplerEngine, Weights
+from loops_core.worker.engine import MAX_IDLE_ADAPTERS, MAX_WAITING, SamplerEngine, Weights
 
 WAIT_S = 30.0
 
@@ -161,6 +161,22 @@ def test_cancelling_the_future_ends_the_request(
     sampler.open.set()
     assert other.result(WAIT_S).outcome.sequences
     assert not sampler.queue
+
+
+def test_requests_whose_callers_have_gone_take_nobodys_place(engine: SamplerEngine) -> None:
+    asked = threading.Event()
+    waiting = [
+        engine.submit(_request, lambda: None, wait_s=WAIT_S, late=_late)
+        for _ in range(MAX_WAITING - 1)
+    ]
+    waiting.append(engine.submit(_request, asked.set, wait_s=WAIT_S, late=_late))
+    assert asked.wait(WAIT_S)  # from here on nothing wakes the thread
+    with pytest.raises(BusyError, match="waiting"):
+        engine.submit(_request, Weights, wait_s=WAIT_S, late=_late)
+    for future in waiting:
+        future.cancel()
+    answer = engine.submit(_request, Weights, wait_s=WAIT_S, late=_late).result(WAIT_S)
+    assert answer.outcome.sequences
 
 
 def test_few_idle_adapters_stay_resident(engine: SamplerEngine, sampler: EchoSampler) -> None:
