@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -100,11 +101,9 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _to_httpx(request: WireRequest, response: httpcore.Response, content: bytes) -> httpx.Response:
-    """Return the response as errors show it: decoded, and with a request that holds no secret."""
-    shown = {name: value for name, value in request.headers.items() if name not in _SECRET}
-    return httpx.Response(
-        response.status,
-        headers=response.headers,
-        content=content,
-        request=httpx.Request(request.method, request.url, headers=shown),
-    )
+    """Return the response decoded; a refusal shows its request, without what is secret in it."""
+    shown = None
+    if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+        headers = {name: value for name, value in request.headers.items() if name not in _SECRET}
+        shown = httpx.Request(request.method, request.url, headers=headers)
+    return httpx.Response(response.status, headers=response.headers, content=content, request=shown)

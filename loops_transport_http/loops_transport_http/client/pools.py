@@ -116,7 +116,8 @@ class SyncPools:
         """Make pools when they are needed."""
         self._pools: Pools[SyncPool] = Pools(
             lambda tls, proxy: httpcore.ConnectionPool(
-                **_options(tls, proxy, http2=http2), network_backend=TimedBackend()
+                **_options(tls, proxy, http2=http2),
+                network_backend=TimedBackend(joins_writes=not http2),
             )
         )
 

@@ -12,13 +12,17 @@ import ssl
 import threading
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, final
 
 import httpcore
 
 _PIECE: Final = 256 * 1024
 """How many bytes are handed to a socket at once, so that the time is looked at in between."""
+
+
+_KEPT: Final = 32 * 1024
+"""The most that a write keeps back until the connection is read from."""
 
 
 class _Clock(threading.local):
@@ -54,8 +58,15 @@ def _left_s(timeout_s: float | None, error: type[Exception]) -> float | None:
 class TimedBackend(httpcore.NetworkBackend):
     """Opens connections that keep to the time limit of the thread that uses them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, joins_writes: bool) -> None:
+        """Open no connection yet.
+
+        Args:
+            joins_writes: whether a write may wait for the next one or for a read. It may not on
+                connections that several requests use at once.
+        """
         self._inner = httpcore.SyncBackend()
+        self._most_kept = _KEPT if joins_writes else 0
 
     def connect_tcp(
         self,
@@ -68,21 +79,40 @@ class TimedBackend(httpcore.NetworkBackend):
         """Return a connection to a host."""
         left_s = _left_s(timeout, httpcore.ConnectTimeout)
         stream = self._inner.connect_tcp(host, port, left_s, local_address, socket_options)
-        return _TimedStream(stream)
+        return _TimedStream(stream, self._most_kept)
 
 
 @final
 class _TimedStream(httpcore.NetworkStream):
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
+    """A connection on which the head of a request waits for its body, so that both go at once.
+
+    Two writes would wake the peer twice.
+    """
+
+    def __init__(self, inner: httpcore.NetworkStream, most_kept: int) -> None:
         self._inner = inner
+        self._most_kept = most_kept
+        self._kept = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._kept:
+            with suppress(httpcore.WriteError):  # the peer may have answered before it went
+                self._flush(timeout)
         return self._inner.read(max_bytes, _left_s(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if len(self._kept) + len(buffer) <= self._most_kept:
+            self._kept += buffer
+            return
+        self._flush(timeout)
         for start in range(0, len(buffer), _PIECE):
             piece = buffer if len(buffer) <= _PIECE else buffer[start : start + _PIECE]
             self._inner.write(piece, _left_s(timeout, httpcore.WriteTimeout))
+
+    def _flush(self, timeout: float | None) -> None:
+        kept, self._kept = self._kept, b""
+        if kept:
+            self._inner.write(kept, _left_s(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._inner.close()
@@ -93,8 +123,10 @@ class _TimedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
+        self._flush(timeout)
         left_s = _left_s(timeout, httpcore.ConnectTimeout)
-        return _TimedStream(self._inner.start_tls(ssl_context, server_hostname, left_s))
+        stream = self._inner.start_tls(ssl_context, server_hostname, left_s)
+        return _TimedStream(stream, self._most_kept)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

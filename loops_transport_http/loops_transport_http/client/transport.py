@@ -132,7 +132,7 @@ class HttpTransport:
             response = exchange(self._pools, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
-        self._learn(response)
+        self._learn(request, response)
         if is_queued(call, response):
             flow = await_sample(call, response, self._clock, _timeout_s(call))
             return cast("ReplyT", drive(flow, self, self._clock))
@@ -145,7 +145,7 @@ class HttpTransport:
             response = await exchange_async(pools, request, _timeout_s(call))
         except httpx.HTTPError as error:
             raise self._unreachable(call, request, error) from error
-        self._learn(response)
+        self._learn(request, response)
         if is_queued(call, response):
             flow = await_sample(call, response, self._clock, _timeout_s(call))
             return cast("ReplyT", await drive_async(flow, self, self._clock))
@@ -183,10 +183,10 @@ class HttpTransport:
         url = self._address.url_of(call)
         return to_request(call, self._address, self.features(url), compresses=self._compresses)
 
-    def _learn(self, response: httpx.Response) -> None:
+    def _learn(self, request: WireRequest, response: httpx.Response) -> None:
         advertised = response.headers.get(names.FEATURES)
         if advertised is not None:
-            self._features[origin_of(str(response.request.url))] = Features.from_header(advertised)
+            self._features[origin_of(request.url)] = Features.from_header(advertised)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -142,8 +142,21 @@ def test_an_answer_to_a_large_body_that_was_not_read_arrives() -> None:
         assert send(url, LARGE, 20).status_code == 413
 
 
-def test_a_response_shows_a_request_without_its_secrets() -> None:
-    with serving(lambda _: json("{}")) as stub:
+def test_head_and_body_of_a_small_request_go_in_one_piece() -> None:
+    arrived: list[bytes] = []
+
+    def answers(connection: socket.socket, _: threading.Event) -> None:
+        arrived.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with peer(answers) as url:
+        send(url, b'{"a": 1}', 10)
+    assert arrived[0].startswith(b"POST /x ")
+    assert arrived[0].endswith(b'\r\n\r\n{"a": 1}')
+
+
+def test_a_refusal_shows_its_request_without_what_is_secret() -> None:
+    with serving(lambda _: json("{}", 422)) as stub:
         headers = {"Authorization": "Api-Key secret", "X-Run-Id": "r"}
         pools = SyncPools(http2=False)
         response = exchange(pools, WireRequest("GET", f"{stub.url}/a?b=c", headers, b""), 10)
