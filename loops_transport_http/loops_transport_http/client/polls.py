@@ -1,7 +1,7 @@
 """Polls of operations that share what they can: one request asks for all that wait.
 
-Where the service has no shared poll each operation is asked for by itself, and no more of them at a
-time than leave connections for other calls.
+Where the service has no shared poll each operation is asked for by itself, in turns. There are
+never more polls of an origin at a time than leave connections for other calls.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeVar, final
 
+import httpx
+
+from loops_core.client import polling
 from loops_core.errors import LoopsError
 from loops_core.types.base import WireModel
 from loops_core.types.operation import OperationStatus, PollBody, PollReply
 from loops_core.types.routes import POLL, Call
 from loops_transport_http.client.poll_board import PENDING, PollBoard, Turn, Waiter
+from loops_transport_http.client.poll_slots import PollSlots
 
 ReplyT = TypeVar("ReplyT", bound=WireModel)
 
@@ -44,25 +48,31 @@ class CarryAsync(Protocol):
 
 @final
 class _Boards:
-    """The boards of the trainers that somebody waits for, and the lock that keeps them."""
+    """The boards of all trainers that were waited for, and the lock that keeps them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._by_trainer: dict[tuple[str | None, str | None], PollBoard] = {}
+        self._slots: dict[str, PollSlots] = {}
+        self._closed_by: LoopsError | None = None
 
-    def join(self, call: Retrieve, waiter: Waiter) -> PollBoard:
+    def join(self, call: Retrieve, waiter: Waiter, origin: str) -> PollBoard:
+        key = (call.base_url, call.run_id)
         with self.lock:
-            board = self._by_trainer.setdefault((call.base_url, call.run_id), PollBoard())
+            if self._closed_by is not None:
+                raise self._closed_by.copy()
+            board = self._by_trainer.get(key)
+            if board is None:
+                slots = self._slots.setdefault(origin, PollSlots())
+                board = self._by_trainer[key] = PollBoard(slots)
             board.join(waiter)
             return board
 
-    def leave(self, call: Retrieve, waiter: Waiter) -> None:
-        key = (call.base_url, call.run_id)
+    def close(self, error: LoopsError) -> None:
         with self.lock:
-            board = self._by_trainer[key]
-            board.leave(waiter)
-            if board.is_empty:
-                del self._by_trainer[key]
+            self._closed_by = error
+            for board in self._by_trainer.values():
+                board.close(error)
 
 
 @final
@@ -74,8 +84,13 @@ class ThreadPolls:
         self._carry = carry
         self._boards = _Boards()
 
-    def wait(self, call: Retrieve, *, shared: bool) -> OperationStatus:
+    def wait(self, call: Retrieve, *, origin: str, shared: bool) -> OperationStatus:
         """Return the operation's status; `pending` at the end of the call's hold.
+
+        Args:
+            call: the poll of one operation.
+            origin: scheme, host and port that it goes to; polls of one origin are bounded.
+            shared: whether the service has a shared poll.
 
         Raises:
             LoopsError: what a poll of its own would have raised.
@@ -83,7 +98,7 @@ class ThreadPolls:
         wake = threading.Event()
         waiter = Waiter(call.path_args["operation_id"], wake)
         start = time.monotonic()
-        board = self._boards.join(call, waiter)
+        board = self._boards.join(call, waiter, origin)
         try:
             while not waiter.is_settled:
                 waited_s = time.monotonic() - start
@@ -92,33 +107,33 @@ class ThreadPolls:
                     break
                 with self._boards.lock:
                     wake.clear()
-                    turn = board.turn(waiter, shared=shared, waited_s=waited_s)
+                    turn = board.turn(waiter, shared=shared, waited_s=waited_s, left_s=left_s)
                     is_settled = waiter.is_settled
                 if turn.taken:
                     self._ask_for(board, call, turn, left_s)
                 elif not is_settled:
                     wake.wait(_pause_s(turn, left_s))
         finally:
-            self._boards.leave(call, waiter)
-        if waiter.was_asked_for:
-            return _outcome(waiter)
-        return self._carry(_single(call, waiter, 0.0))
+            with self._boards.lock:
+                board.leave(waiter)
+        return _outcome(waiter)
+
+    def close(self, error: LoopsError) -> None:
+        """Wake all that wait, with copies of the error."""
+        self._boards.close(error)
 
     def _ask_for(self, board: PollBoard, call: Retrieve, turn: Turn, left_s: float) -> None:
-        statuses: Statuses | None = None
-        failure: LoopsError | None = None
-        taken, hold_s = turn.taken, left_s if turn.is_held else 0.0
+        asking = _Asking(board, turn, hold_s=min(left_s, turn.hold_s))
         try:
-            if len(taken) > 1:
-                statuses = self._carry(_shared(call, taken, hold_s)).operations
+            if len(turn.taken) > 1:
+                asking.statuses = self._carry(_shared(call, asking)).operations
             else:
-                status = self._carry(_single(call, taken[0], hold_s))
-                statuses = {taken[0].operation_id: status}
+                asking.statuses = _named(asking, self._carry(_single(call, asking)))
         except LoopsError as error:
-            failure = error
+            asking.failure = error
         finally:
             with self._boards.lock:
-                _end(board, turn, statuses, failure)
+                asking.end()
 
 
 @final
@@ -133,14 +148,14 @@ class LoopPolls:
             weakref.WeakKeyDictionary()
         )
 
-    async def wait(self, call: Retrieve, *, shared: bool) -> OperationStatus:
+    async def wait(self, call: Retrieve, *, origin: str, shared: bool) -> OperationStatus:
         """Return the operation's status, as `ThreadPolls.wait` does."""
         with self._lock:
             boards = self._boards.setdefault(asyncio.get_running_loop(), _Boards())
         wake = asyncio.Event()
         waiter = Waiter(call.path_args["operation_id"], wake)
         start = time.monotonic()
-        board = boards.join(call, waiter)
+        board = boards.join(call, waiter, origin)
         try:
             while not waiter.is_settled:
                 waited_s = time.monotonic() - start
@@ -148,64 +163,77 @@ class LoopPolls:
                 if left_s <= 0:
                     break
                 wake.clear()
-                turn = board.turn(waiter, shared=shared, waited_s=waited_s)
+                turn = board.turn(waiter, shared=shared, waited_s=waited_s, left_s=left_s)
                 if turn.taken:
                     await self._ask_for(board, call, turn, left_s)
                 else:
                     await _wait(wake, _pause_s(turn, left_s))
         finally:
-            boards.leave(call, waiter)
-        if waiter.was_asked_for:
-            return _outcome(waiter)
-        return await self._carry(_single(call, waiter, 0.0))
+            board.leave(waiter)
+        return _outcome(waiter)
 
     async def _ask_for(self, board: PollBoard, call: Retrieve, turn: Turn, left_s: float) -> None:
-        statuses: Statuses | None = None
-        failure: LoopsError | None = None
-        taken, hold_s = turn.taken, left_s if turn.is_held else 0.0
+        asking = _Asking(board, turn, hold_s=min(left_s, turn.hold_s))
         try:
-            if len(taken) > 1:
-                statuses = (await self._carry(_shared(call, taken, hold_s))).operations
+            if len(turn.taken) > 1:
+                asking.statuses = (await self._carry(_shared(call, asking))).operations
             else:
-                status = await self._carry(_single(call, taken[0], hold_s))
-                statuses = {taken[0].operation_id: status}
+                asking.statuses = _named(asking, await self._carry(_single(call, asking)))
         except LoopsError as error:
-            failure = error
+            asking.failure = error
         finally:
-            _end(board, turn, statuses, failure)
+            asking.end()
+
+
+@final
+class _Asking:
+    """One poll, from its turn to what came of it."""
+
+    def __init__(self, board: PollBoard, turn: Turn, *, hold_s: float) -> None:
+        self.turn = turn
+        self.hold_s = hold_s
+        self.statuses: Statuses | None = None
+        self.failure: LoopsError | None = None
+        self._board = board
+        self._begun = time.monotonic()
+
+    def end(self) -> None:
+        """Tell the board; without statuses and failure the poll was interrupted."""
+        if self.failure is not None:
+            is_late = isinstance(self.failure.__cause__, httpx.TimeoutException)
+            self._board.fail(self.turn, self.failure, for_all=not is_late)
+        elif self.statuses is not None:
+            held_s = time.monotonic() - self._begun
+            is_early = polling.is_early(held_s=held_s, hold_s=self.hold_s)
+            self._board.answer(self.turn, self.statuses, is_early=is_early)
+        else:
+            self._board.release(self.turn)
 
 
 def _pause_s(turn: Turn, left_s: float) -> float:
     return left_s if turn.patience_s is None else min(left_s, turn.patience_s)
 
 
-def _end(
-    board: PollBoard, turn: Turn, statuses: Statuses | None, failure: LoopsError | None
-) -> None:
-    """Give what came of a poll to those it asked for; neither = it was interrupted."""
-    if failure is not None:
-        board.fail(turn, failure)
-    elif statuses is not None:
-        board.answer(turn, statuses)
-    else:
-        board.release(turn)
+def _named(asking: _Asking, status: OperationStatus) -> Statuses:
+    return {asking.turn.taken[0].operation_id: status}
 
 
-def _single(call: Retrieve, waiter: Waiter, hold_s: float) -> Retrieve:
+def _single(call: Retrieve, asking: _Asking) -> Retrieve:
     """Return the poll of one operation; a shared one costs more, both sides."""
-    path_args = {"operation_id": waiter.operation_id}
-    return replace(call, path_args=path_args, hold_s=hold_s, timeout_s=_timeout_s(call, hold_s))
+    path_args = {"operation_id": asking.turn.taken[0].operation_id}
+    timeout_s = _timeout_s(call, asking.hold_s)
+    return replace(call, path_args=path_args, hold_s=asking.hold_s, timeout_s=timeout_s)
 
 
-def _shared(call: Retrieve, taken: Sequence[Waiter], hold_s: float) -> Call[PollReply]:
+def _shared(call: Retrieve, asking: _Asking) -> Call[PollReply]:
     """Return the poll of several operations."""
     return Call(
         route=POLL,
         base_url=call.base_url,
-        body=PollBody(operation_ids=[waiter.operation_id for waiter in taken]),
+        body=PollBody(operation_ids=[waiter.operation_id for waiter in asking.turn.taken]),
         run_id=call.run_id,
-        hold_s=hold_s,
-        timeout_s=_timeout_s(call, hold_s),
+        hold_s=asking.hold_s,
+        timeout_s=_timeout_s(call, asking.hold_s),
     )
 
 

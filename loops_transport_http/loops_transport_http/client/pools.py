@@ -114,10 +114,11 @@ class SyncPools:
 
     def __init__(self, *, http2: bool) -> None:
         """Make pools when they are needed."""
+        self._backend = TimedBackend(joins_writes=not http2)
         self._pools: Pools[SyncPool] = Pools(
             lambda tls, proxy: httpcore.ConnectionPool(
                 **_options(tls, proxy, http2=http2),
-                network_backend=TimedBackend(joins_writes=not http2),
+                network_backend=self._backend,
             )
         )
 
@@ -126,7 +127,8 @@ class SyncPools:
         return self._pools.to(origin)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, those in use too."""
+        self._backend.abort()
         for pool in self._pools.take():
             pool.close()
 

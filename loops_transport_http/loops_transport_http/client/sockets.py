@@ -11,6 +11,7 @@ import math
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import Any, Final, final
@@ -67,6 +68,21 @@ class TimedBackend(httpcore.NetworkBackend):
         """
         self._inner = httpcore.SyncBackend()
         self._most_kept = _KEPT if joins_writes else 0
+        self._lock = threading.Lock()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def abort(self) -> None:
+        """End all connections at once: whoever reads or writes on one meets its end."""
+        with self._lock:
+            sockets = list(self._sockets)
+        for each in sockets:
+            with suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
+
+    def keep(self, stream: httpcore.NetworkStream) -> None:
+        """Remember a connection for `abort`."""
+        with self._lock:
+            self._sockets.add(stream.get_extra_info("socket"))
 
     def connect_tcp(
         self,
@@ -79,7 +95,7 @@ class TimedBackend(httpcore.NetworkBackend):
         """Return a connection to a host."""
         left_s = _left_s(timeout, httpcore.ConnectTimeout)
         stream = self._inner.connect_tcp(host, port, left_s, local_address, socket_options)
-        return _TimedStream(stream, self._most_kept)
+        return _TimedStream(stream, self, self._most_kept)
 
 
 @final
@@ -89,8 +105,12 @@ class _TimedStream(httpcore.NetworkStream):
     Two writes would wake the peer twice.
     """
 
-    def __init__(self, inner: httpcore.NetworkStream, most_kept: int) -> None:
+    def __init__(
+        self, inner: httpcore.NetworkStream, backend: TimedBackend, most_kept: int
+    ) -> None:
+        backend.keep(inner)
         self._inner = inner
+        self._backend = backend
         self._most_kept = most_kept
         self._kept = b""
 
@@ -126,7 +146,7 @@ class _TimedStream(httpcore.NetworkStream):
         self._flush(timeout)
         left_s = _left_s(timeout, httpcore.ConnectTimeout)
         stream = self._inner.start_tls(ssl_context, server_hostname, left_s)
-        return _TimedStream(stream, self._most_kept)
+        return _TimedStream(stream, self._backend, self._most_kept)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

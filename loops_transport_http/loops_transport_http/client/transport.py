@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast, final
+from typing import Any, Final, TypedDict, TypeVar, cast, final
 
 import httpx
 
@@ -45,6 +45,13 @@ HEARTBEAT_S: Final = 60.0
 
 _LEAST_TIMEOUT_S: Final = 0.001
 """A socket takes no time of zero."""
+
+
+class _Sharing(TypedDict):
+    """What polls share at an address."""
+
+    origin: str
+    shared: bool
 
 
 @final
@@ -115,7 +122,7 @@ class HttpTransport:
         self._check_open()
         if _is_held(call):
             poll = cast("Call[OperationStatus]", call)
-            return cast("ReplyT", self._thread_polls.wait(poll, shared=self._has_poll(call)))
+            return cast("ReplyT", self._thread_polls.wait(poll, **self._sharing(call)))
         return self._carry(call)
 
     async def send_async(self, call: Call[ReplyT]) -> ReplyT:
@@ -123,7 +130,7 @@ class HttpTransport:
         self._check_open()
         if _is_held(call):
             poll = cast("Call[OperationStatus]", call)
-            return cast("ReplyT", await self._loop_polls.wait(poll, shared=self._has_poll(call)))
+            return cast("ReplyT", await self._loop_polls.wait(poll, **self._sharing(call)))
         return await self._carry_async(call)
 
     def _carry(self, call: Call[ReplyT]) -> ReplyT:
@@ -131,6 +138,7 @@ class HttpTransport:
         try:
             response = exchange(self._pools, request, _timeout_s(call))
         except httpx.HTTPError as error:
+            self._check_open()
             raise self._unreachable(call, request, error) from error
         self._learn(request, response)
         if is_queued(call, response):
@@ -144,6 +152,7 @@ class HttpTransport:
             pools = await self._loops.client()
             response = await exchange_async(pools, request, _timeout_s(call))
         except httpx.HTTPError as error:
+            self._check_open()
             raise self._unreachable(call, request, error) from error
         self._learn(request, response)
         if is_queued(call, response):
@@ -166,11 +175,13 @@ class HttpTransport:
         self._close_pools()
         await self._loops.aclose()
 
-    def _has_poll(self, call: Call[Any]) -> bool:
-        return self.features(self._address.url_of(call)).poll
+    def _sharing(self, call: Call[Any]) -> _Sharing:
+        url = self._address.url_of(call)
+        return {"origin": origin_of(url), "shared": self.features(url).poll}
 
     def _close_pools(self) -> None:
         self._closed = True
+        self._thread_polls.close(_closed())
         self._pools.close()
         for link in self._links.take():
             link.close()
@@ -190,7 +201,7 @@ class HttpTransport:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise UsageError("the client is closed: open a new ServiceClient")
+            raise _closed()
 
     def _unreachable(
         self, call: Call[Any], request: WireRequest, error: httpx.HTTPError
@@ -207,6 +218,10 @@ class HttpTransport:
             f"{type(error).__name__}: {what}",
             run_id=call.run_id,
         )
+
+
+def _closed() -> UsageError:
+    return UsageError("the client is closed: open a new ServiceClient")
 
 
 def _is_held(call: Call[Any]) -> bool:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
+from starlette.responses import Response
+from tests.unit.loops_transport_http.client.stub import Seen, json, serving
 
-from loops_core.errors import UnreachableError
+from loops_core.errors import UnreachableError, UsageError
 from loops_core.types.operation import OperationStatus, PollBody, PollReply
 from loops_core.types.routes import POLL, RETRIEVE, Call
+from loops_transport_http.client.poll_board import MOST_HELD
+from loops_transport_http.client.poll_slots import MOST_POLLS
 from loops_transport_http.client.polls import LoopPolls, ThreadPolls
+from loops_transport_http.client.requests import Address
+from loops_transport_http.client.transport import HttpTransport
 
 DONE = OperationStatus(status="done")
 PENDING = OperationStatus(status="pending")
+ORIGIN = "http://service"
 
 
 def retrieve(operation_id: str, *, hold_s: float = 30.0) -> Call[OperationStatus]:
@@ -76,7 +85,7 @@ def test_one_operation_is_asked_for_by_a_poll_of_its_own() -> None:
     service = Service()
     service.end("a")
 
-    assert ThreadPolls(service.answer).wait(retrieve("a"), shared=True) is DONE
+    assert ThreadPolls(service.answer).wait(retrieve("a"), origin=ORIGIN, shared=True) is DONE
     assert [call.route.name for call in service.calls] == [RETRIEVE.name]
     assert service.calls[0].timeout_s == pytest.approx(35.0, abs=0.1)  # its hold and the margin
 
@@ -85,7 +94,7 @@ def test_threads_that_wait_share_their_polls() -> None:
     service, ids = Service(), [f"op-{number}" for number in range(40)]
     polls = ThreadPolls(service.answer)
     with ThreadPoolExecutor(len(ids)) as threads:
-        waits = [threads.submit(polls.wait, retrieve(i), shared=True) for i in ids]
+        waits = [threads.submit(polls.wait, retrieve(i), origin=ORIGIN, shared=True) for i in ids]
         service.wait_until_asked_for(*ids)
         service.end(*ids)
         assert [wait.result(timeout=10) for wait in waits] == [DONE] * len(ids)
@@ -95,7 +104,7 @@ def test_threads_that_wait_share_their_polls() -> None:
 async def test_tasks_that_wait_share_their_polls() -> None:
     service, ids = Service(), [f"op-{number}" for number in range(300)]
     polls = LoopPolls(service.answer_async)
-    waits = [asyncio.create_task(polls.wait(retrieve(i), shared=True)) for i in ids]
+    waits = [asyncio.create_task(polls.wait(retrieve(i), origin=ORIGIN, shared=True)) for i in ids]
     await asyncio.to_thread(service.wait_until_asked_for, *ids)
     for number, operation_id in enumerate(ids):
         if number % 50 == 0:
@@ -108,10 +117,10 @@ def test_who_waits_for_something_that_has_ended_is_not_held_up_by_a_held_poll() 
     service = Service()
     polls = ThreadPolls(service.answer)
     with ThreadPoolExecutor(1) as threads:
-        slow = threads.submit(polls.wait, retrieve("slow"), shared=True)
+        slow = threads.submit(polls.wait, retrieve("slow"), origin=ORIGIN, shared=True)
         service.wait_until_asked_for("slow")
         service.end("ended")
-        assert polls.wait(retrieve("ended"), shared=True) is DONE
+        assert polls.wait(retrieve("ended"), origin=ORIGIN, shared=True) is DONE
         assert not slow.done()
         service.end("slow")
         assert slow.result(timeout=10) is DONE
@@ -121,7 +130,7 @@ def test_where_there_is_no_shared_poll_each_is_asked_for_alone() -> None:
     service, ids = Service(), ["a", "b", "c"]
     polls = ThreadPolls(service.answer)
     with ThreadPoolExecutor(len(ids)) as threads:
-        waits = [threads.submit(polls.wait, retrieve(i), shared=False) for i in ids]
+        waits = [threads.submit(polls.wait, retrieve(i), origin=ORIGIN, shared=False) for i in ids]
         service.wait_until_asked_for(*ids)
         service.end(*ids)
         assert [wait.result(timeout=10) for wait in waits] == [DONE] * len(ids)
@@ -131,14 +140,19 @@ def test_where_there_is_no_shared_poll_each_is_asked_for_alone() -> None:
 def test_the_end_of_the_hold_says_pending() -> None:
     service = Service()
 
-    assert ThreadPolls(service.answer).wait(retrieve("a", hold_s=0.02), shared=True) == PENDING
+    assert (
+        ThreadPolls(service.answer).wait(retrieve("a", hold_s=0.02), origin=ORIGIN, shared=True)
+        == PENDING
+    )
 
 
 async def test_when_the_task_that_asks_is_cancelled_another_goes_on() -> None:
     service = Service()
     polls = LoopPolls(service.answer_async)
-    asking = asyncio.create_task(polls.wait(retrieve("a", hold_s=1.0), shared=True))
-    others = [asyncio.create_task(polls.wait(retrieve(i), shared=True)) for i in ("b", "c")]
+    asking = asyncio.create_task(polls.wait(retrieve("a", hold_s=1.0), origin=ORIGIN, shared=True))
+    others = [
+        asyncio.create_task(polls.wait(retrieve(i), origin=ORIGIN, shared=True)) for i in ("b", "c")
+    ]
     await asyncio.to_thread(service.wait_until_asked_for, "a", "b", "c")
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -152,7 +166,7 @@ def test_a_failed_poll_fails_for_everybody_it_asked_for() -> None:
     service = Service()
     polls = ThreadPolls(_Broken(service).answer)
     with ThreadPoolExecutor(3) as threads:
-        waits = [threads.submit(polls.wait, retrieve(i), shared=True) for i in "abc"]
+        waits = [threads.submit(polls.wait, retrieve(i), origin=ORIGIN, shared=True) for i in "abc"]
         service.wait_until_asked_for("a", "b", "c")
         service.end("a", "b", "c")
         for wait in waits:
@@ -169,3 +183,76 @@ class _Broken:
     def answer(self, call: Call[Any]) -> Any:
         self._service.answer(call)
         raise UnreachableError("it broke")
+
+
+def test_who_waits_behind_four_held_polls_has_what_has_ended_at_once() -> None:
+    service, slow = Service(), [f"slow-{number}" for number in range(MOST_HELD)]
+    polls = ThreadPolls(service.answer)
+    with ThreadPoolExecutor(len(slow)) as threads:
+        waits: list[Future[OperationStatus]] = []
+        for operation_id in slow:  # one after the other, so that each has a poll of its own
+            waits.append(
+                threads.submit(polls.wait, retrieve(operation_id), origin=ORIGIN, shared=True)
+            )
+            service.wait_until_asked_for(operation_id)
+        service.end("ended")
+        assert polls.wait(retrieve("ended"), origin=ORIGIN, shared=True) is DONE
+        assert not any(wait.done() for wait in waits)
+        service.end(*slow)
+        assert [wait.result(timeout=10) for wait in waits] == [DONE] * len(slow)
+
+
+async def test_without_a_turn_the_answer_is_pending_and_no_request_is_made() -> None:
+    most, under_way = 0, 0
+
+    async def carry(call: Call[Any]) -> Any:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(call.hold_s)
+        under_way -= 1
+        return PENDING
+
+    polls = LoopPolls(carry)
+    calls = [retrieve(f"op-{number}", hold_s=0.1) for number in range(300)]
+    waits = [polls.wait(call, origin=ORIGIN, shared=False) for call in calls]
+
+    assert await asyncio.gather(*waits) == [PENDING] * len(calls)
+    assert most == MOST_POLLS
+
+
+def test_closing_wakes_the_threads_that_wait() -> None:
+    service = Service()
+    polls = ThreadPolls(service.answer)
+    with ThreadPoolExecutor(5) as threads:
+        waits = [
+            threads.submit(polls.wait, retrieve(i), origin=ORIGIN, shared=True) for i in "abcde"
+        ]
+        service.wait_until_asked_for("a", "b", "c", "d", "e")
+        polls.close(UsageError("the client is closed"))
+        num_asking = len(service.calls)  # a request under way ends with its connection
+        for closed in islice(as_completed(waits, timeout=10), len(waits) - num_asking):
+            assert isinstance(closed.exception(), UsageError)
+        service.end("a", "b", "c", "d", "e")
+    with pytest.raises(UsageError, match="closed"):
+        polls.wait(retrieve("f"), origin=ORIGIN, shared=True)
+
+
+def test_closing_the_transport_ends_a_held_request_at_once() -> None:
+    arrived, answering = threading.Event(), threading.Event()
+
+    def hold(_: Seen) -> Response:
+        arrived.set()
+        assert answering.wait(30)
+        return json("", 408)
+
+    with serving(hold) as stub, ThreadPoolExecutor(1) as threads:
+        transport = HttpTransport(Address(base_url=stub.url))
+        call = replace(retrieve("a"), base_url="/trainers/r")
+        waiting = threads.submit(transport.send, call)
+        assert arrived.wait(10)
+        transport.close()
+        try:
+            assert isinstance(waiting.exception(timeout=10), UsageError)
+        finally:
+            answering.set()
