@@ -8,6 +8,7 @@ that makes it.
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 import threading
 import time
