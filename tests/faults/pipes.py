@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import socket
 import struct
+import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, Self, final
 
@@ -63,9 +64,29 @@ class Pipe:
             await self._writer.wait_closed()
 
 
-async def pass_on(
-    pieces: AsyncGenerator[bytes], to: Pipe, way: Way, released: asyncio.Event
-) -> None:
+@final
+class Gate:
+    """Where messages are held back until it is opened; it stays open.
+
+    Attributes:
+        reached: is set while, or after, something waits here.
+    """
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._opened = asyncio.Event()
+
+    def open(self) -> None:
+        """Let everything go on; from the gate's event loop."""
+        self._opened.set()
+
+    async def wait(self) -> None:
+        """Return when it is open."""
+        self.reached.set()
+        await self._opened.wait()
+
+
+async def pass_on(pieces: AsyncGenerator[bytes], to: Pipe, way: Way, gate: Gate) -> None:
     """Write a message as the way says.
 
     Raises:
@@ -80,7 +101,7 @@ async def pass_on(
         if passed == way.stop_at:
             if way.then != "hold":
                 raise BrokenError(resets=way.then == "reset")
-            await released.wait()
+            await gate.wait()
             way = dataclasses.replace(way, stop_at=None)
             await _write(piece[room:], to, way.pause_s)
 

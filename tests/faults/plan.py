@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, final
 
@@ -36,12 +36,14 @@ class Fault:
         response: what happens on the way back, once the server has answered.
         answer: what the proxy answers itself; the server never sees the request.
         times: how many copies of the request the server gets, all at once.
+        before: what happens while the request is on its way, before any of it has passed.
     """
 
     request: Way = Way()
     response: Way = Way()
     answer: bytes | None = None
     times: int = 1
+    before: Callable[[], None] | None = None
 
 
 PASS: Final = Fault()

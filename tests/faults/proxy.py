@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, final
 from urllib.parse import urlsplit
 
 from tests.faults.messages import Head, message, read_head
-from tests.faults.pipes import BrokenError, Pipe, pass_on
+from tests.faults.pipes import BrokenError, Gate, Pipe, pass_on
 from tests.faults.plan import Fault, Plan, Seen
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Proxy:
         self._far = there.hostname or "", there.port or 0
         self._plan = Plan()
         self._loop = asyncio.new_event_loop()
-        self._released = asyncio.Event()
+        self._gate = Gate()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy")
         self.seen: list[Seen] = []
@@ -77,9 +77,13 @@ class Proxy:
         newest = self.matching(pattern)[-1]
         return newest.response_bytes if of_response else newest.request_bytes
 
+    def wait_until_held(self) -> None:
+        """Return when something is held back."""
+        assert self._gate.reached.wait(60)
+
     def release(self) -> None:
         """Let everything go on that is held back; nothing will be held again."""
-        self._loop.call_soon_threadsafe(self._released.set)
+        self._loop.call_soon_threadsafe(self._gate.open)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -126,6 +130,8 @@ class Proxy:
         far.meter, near.meter = seen.add_request, seen.add_response
         following: asyncio.Task[Head | None] | None = None
         try:
+            if seen.fault.before is not None:
+                await asyncio.to_thread(seen.fault.before)
             await self._ask(head, near, far, seen.fault)
             following = asyncio.ensure_future(read_head(near.reader))
             await self._answer(near, far, seen, following)
@@ -138,7 +144,7 @@ class Proxy:
     async def _ask(self, head: Head, near: Pipe, far: Pipe, fault: Fault) -> None:
         request = message(near.reader, head)
         if fault.times == 1 and fault.answer is None:
-            await pass_on(request, far, fault.request, self._released)
+            await pass_on(request, far, fault.request, self._gate)
             return
         whole = b"".join([piece async for piece in request])
         if fault.answer is None:
@@ -168,7 +174,7 @@ class Proxy:
             raise EOFError
         seen.status = reply.status
         answer = message(far.reader, reply)
-        passing = pass_on(answer, near, seen.fault.response, self._released)
+        passing = pass_on(answer, near, seen.fault.response, self._gate)
         await _unless_gone(passing, following)
 
 

@@ -17,6 +17,7 @@ from loops_core.types.training import ForwardBackwardOutput
 
 SUBMIT: Final = "POST .*/forward_backward$"
 STEP: Final = "POST .*/optim_step$"
+OPERATION: Final = "POST .*/(forward|forward_backward|optim_step)$"
 RETRIEVE: Final = "GET .*/operations/|POST .*/operations/poll$"
 
 Pass = BaseFuture[ForwardBackwardOutput]
