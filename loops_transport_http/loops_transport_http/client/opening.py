@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 
 from loops_core.errors import UnsupportedError, UsageError
 from loops_transport_http.client.local import LocalAddresses, LocalTransport
+from loops_transport_http.client.pools import MOST_CONNECTIONS
 from loops_transport_http.client.requests import Address
 from loops_transport_http.client.transport import HttpTransport
 from loops_transport_http.wire import bodies
 
-_HTTP2: Final = "LOOPS_HTTP2"
+_HTTP2: Final = ("LOOPS_HTTP2", "BT_LOOPS_HTTP2")
+_CONNECTIONS: Final = "BT_LOOPS_MAX_CONNECTIONS"
+_REQUEST_LOG: Final = "LOOPS_REQUEST_LOG"
 _COMPRESSION: Final = "LOOPS_HTTP_COMPRESSION"
 
 
@@ -34,8 +37,15 @@ def open_transport(url: str, *, api_key: str | None) -> HttpTransport:
             "api_key, or in LOOPS_API_KEY",
             field="base_url",
         )
+    if os.environ.get(_REQUEST_LOG):
+        raise UnsupportedError(
+            f"{_REQUEST_LOG} is set, and this client keeps no log of requests, which would hold "
+            "the data of every call: unset it",
+            field=_REQUEST_LOG,
+        )
     return HttpTransport(
         Address(base_url=url.rstrip("/"), api_key=api_key),
+        most_connections=_most_connections(),
         http2=_wants_http2(),
         compresses=_wants_compression(),
     )
@@ -53,16 +63,24 @@ def open_local(url: str, *, api_key: str | None) -> LocalTransport:
 
 
 def _wants_http2() -> bool:
-    text = os.environ.get(_HTTP2, "0")
-    if text not in ("0", "1", ""):
-        raise UsageError(f"{_HTTP2} is {text!r}: expected 0 or 1", field=_HTTP2)
-    if text == "1" and importlib.util.find_spec("h2") is None:
-        raise UnsupportedError(
-            f"{_HTTP2}=1 needs h2, which is not installed: "
-            "pip install 'loops-transport-http[http2]'",
-            field=_HTTP2,
-        )
-    return text == "1"
+    asked = {name: os.environ.get(name, "") for name in _HTTP2}
+    for name, text in asked.items():
+        if text not in ("0", "1", ""):
+            raise UsageError(f"{name} is {text!r}: expected 0 or 1", field=name)
+        if text == "1" and importlib.util.find_spec("h2") is None:
+            raise UnsupportedError(
+                f"{name}=1 needs h2, which is not installed: "
+                "pip install 'loops-transport-http[http2]'",
+                field=name,
+            )
+    return "1" in asked.values()
+
+
+def _most_connections() -> int:
+    text = os.environ.get(_CONNECTIONS) or str(MOST_CONNECTIONS)
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{_CONNECTIONS} is {text!r}: expected a number", field=_CONNECTIONS)
+    return int(text)
 
 
 def _wants_compression() -> bool:

@@ -16,7 +16,7 @@ from loops_transport_http.client.sockets import TimedBackend
 
 PoolT = TypeVar("PoolT")
 
-_MOST_CONNECTIONS: Final = 200
+MOST_CONNECTIONS: Final = 200
 _KEEPALIVE_S: Final = 120.0
 """As published clients have both; a server keeps idle connections longer than that."""
 
@@ -92,10 +92,12 @@ class Pools(Generic[PoolT]):
 class AsyncPools:
     """The pools of one event loop."""
 
-    def __init__(self, *, http2: bool) -> None:
+    def __init__(self, *, http2: bool, most: int = MOST_CONNECTIONS) -> None:
         """Make pools when they are needed."""
         self._pools: Pools[AsyncPool] = Pools(
-            lambda tls, proxy: httpcore.AsyncConnectionPool(**_options(tls, proxy, http2=http2))
+            lambda tls, proxy: httpcore.AsyncConnectionPool(
+                **_options(tls, proxy, http2=http2, most=most)
+            )
         )
 
     def to(self, origin: str) -> AsyncPool:
@@ -112,12 +114,12 @@ class AsyncPools:
 class SyncPools:
     """The pools of all threads."""
 
-    def __init__(self, *, http2: bool) -> None:
+    def __init__(self, *, http2: bool, most: int = MOST_CONNECTIONS) -> None:
         """Make pools when they are needed."""
         self._backend = TimedBackend(joins_writes=not http2)
         self._pools: Pools[SyncPool] = Pools(
             lambda tls, proxy: httpcore.ConnectionPool(
-                **_options(tls, proxy, http2=http2),
+                **_options(tls, proxy, http2=http2, most=most),
                 network_backend=self._backend,
             )
         )
@@ -146,13 +148,13 @@ def proxy_of(origin: str) -> str | None:
     return found if "://" in found else f"http://{found}"
 
 
-def _options(tls: bool, proxy: str | None, *, http2: bool) -> dict[str, Any]:  # noqa: FBT001 - of one way
+def _options(tls: bool, proxy: str | None, *, http2: bool, most: int) -> dict[str, Any]:  # noqa: FBT001 - of one way
     needs_tls = tls or (proxy or "").startswith("https:")
     return {
         "ssl_context": httpx.create_ssl_context() if needs_tls else None,
         "proxy": None if proxy is None else _proxy(proxy),
-        "max_connections": _MOST_CONNECTIONS,
-        "max_keepalive_connections": _MOST_CONNECTIONS,
+        "max_connections": most,
+        "max_keepalive_connections": most,
         "keepalive_expiry": _KEEPALIVE_S,
         "http2": http2,
         "socket_options": _socket_options(),

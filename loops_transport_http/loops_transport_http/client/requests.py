@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
+from loops_core.errors import UsageError
 from loops_core.types import routes
 from loops_core.types.base import WireModel
 from loops_core.types.deployment import CreateSamplerBody, CreateTrainerBody
@@ -93,11 +94,16 @@ class WireRequest:
 def to_request(
     call: Call[Any], address: Address, features: Features, *, compresses: bool = False
 ) -> WireRequest:
-    """Return the request of a call, in the form that the server is known to read."""
+    """Return the request of a call, in the form that the server is known to read.
+
+    Raises:
+        UsageError: something that travels as a header holds more than printable ASCII.
+    """
     headers = {**_FIXED, "Accept": names.JSON}
-    if address.api_key is not None:
-        headers["Authorization"] = f"Api-Key {address.api_key}"
     _add_call_headers(headers, call)
+    _check_headers(headers)
+    if address.api_key is not None:
+        headers["Authorization"] = f"Api-Key {_checked_key(address.api_key)}"
     if compresses:
         headers["Accept-Encoding"] = f"{bodies.ZSTD}, gzip"
     if features.tensors and call.route.name in _ANSWERED_WITH_TENSORS:
@@ -150,6 +156,26 @@ def _json(route: str, body: WireModel) -> bytes:
     return body.model_dump_json(
         by_alias=True, exclude=absent or None, exclude_none=route in _OMITTED_WHEN_NONE
     ).encode()
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _fits_header(value):
+            raise UsageError(
+                f"{name} cannot carry {value!r}: expected printable ASCII characters", field=name
+            )
+
+
+def _checked_key(api_key: str) -> str:
+    if not _fits_header(api_key):
+        raise UsageError(
+            "api_key holds characters that no key has: expected printable ASCII", field="api_key"
+        )
+    return api_key
+
+
+def _fits_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _add_call_headers(headers: dict[str, str], call: Call[Any]) -> None:

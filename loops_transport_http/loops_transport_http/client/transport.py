@@ -19,7 +19,7 @@ from loops_transport_http.client.downloads import download
 from loops_transport_http.client.exchange import exchange, exchange_async
 from loops_transport_http.client.loop_clients import LoopClients
 from loops_transport_http.client.polls import LoopPolls, ThreadPolls
-from loops_transport_http.client.pools import AsyncPools, Pools, SyncPools
+from loops_transport_http.client.pools import MOST_CONNECTIONS, AsyncPools, Pools, SyncPools
 from loops_transport_http.client.queued import await_sample, is_queued
 from loops_transport_http.client.replies import read_reply
 from loops_transport_http.client.requests import (
@@ -67,6 +67,7 @@ class HttpTransport:
         *,
         http2: bool = False,
         compresses: bool = False,
+        most_connections: int = MOST_CONNECTIONS,
         clock: Clock | None = None,
     ) -> None:
         """Open no connection yet.
@@ -75,19 +76,20 @@ class HttpTransport:
             address: where the service is.
             http2: whether HTTP/2 is offered to the server.
             compresses: whether bodies are compressed where the server reads that.
+            most_connections: how many are open at once for all threads, and for each event loop.
             clock: where the pauses of a download that broke off come from.
         """
         self._clock = clock or SystemClock()
         self._address = address
         self._compresses = compresses
         self._features: dict[str, Features] = {}
-        self._pools = SyncPools(http2=http2)
+        self._pools = SyncPools(http2=http2, most=most_connections)
         self._links: Pools[httpx.BaseTransport] = Pools(
             lambda _, proxy: httpx.HTTPTransport(proxy=proxy)
         )
         self._thread_polls = ThreadPolls(self._carry)
         self._loop_polls = LoopPolls(self._carry_async)
-        self._loops = LoopClients(lambda: AsyncPools(http2=http2))
+        self._loops = LoopClients(lambda: AsyncPools(http2=http2, most=most_connections))
         self._closed = False
 
     def body_limits(self, base_url: str | None) -> BodyLimits:

@@ -24,6 +24,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     content: bytes
+    peer: tuple[str, int]
 
 
 Answer = Callable[[Seen], Response]
@@ -41,7 +42,9 @@ class Stub:
 
     async def respond(self, request: Request) -> Response:
         raw: bytes = request.scope["raw_path"]
-        seen = Seen(request.method, raw.decode(), dict(request.headers), await request.body())
+        client = request.client or ("", 0)
+        headers, content = dict(request.headers), await request.body()
+        seen = Seen(request.method, raw.decode(), headers, content, (client[0], client[1]))
         self.seen.append(seen)
         return self.script.pop(0) if self.script else self.answer(seen)
 

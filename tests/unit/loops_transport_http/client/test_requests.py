@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loops_core.errors import UsageError
 from loops_core.types import routes
 from loops_core.types.datum import Datum, ModelInput
 from loops_core.types.deployment import CreateSamplerBody, CreateTrainerBody
@@ -213,3 +214,13 @@ def test_bodies_are_compressed_only_where_that_was_asked_for() -> None:
     assert small.headers["Content-Encoding"] == "zstd"
     assert "zstd" in small.headers["Accept-Encoding"]
     assert bodies.decompress(small.content, max_bytes=10_000) == plain.content
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "caf\u00e9", "nul\0", "blank "])
+def test_what_no_header_can_carry_is_refused_by_name(value: str) -> None:
+    with pytest.raises(UsageError, match="Idempotency-Key"):
+        request_of(Call(route=routes.HEALTH, idempotency_key=value))
+    keyed = Address(base_url="http://h", api_key=f"secret{value}")
+    with pytest.raises(UsageError, match="api_key") as raised:
+        to_request(Call(route=routes.HEALTH), keyed, NOTHING)
+    assert "secret" not in str(raised.value)
