@@ -11,7 +11,7 @@ from loops_core.plugins import Plugins
 from loops_transport_http.bench import instant
 from loops_transport_http.bench.measuring import interleave, spread, timed
 from loops_transport_http.bench.report import Bound, Row
-from loops_transport_http.bench.workload import TINY, make_data
+from loops_transport_http.bench.workload import BIG, TINY, BatchSize, make_data
 
 NAME: Final = "inprocess"
 TITLE: Final = "In process: forward_backward(...).result(), 1 x 8, a backend that computes nothing"
@@ -20,20 +20,22 @@ _BOUND: Final = Bound(figure="p50_ms", limit=0.2)
 
 
 def measure(*, rounds: int) -> Iterator[Row]:
-    """Yield a row for a log in memory and one for a log in a file.
+    """Yield a row for a log in memory and one for a log in a file, and one for a large batch.
 
     One after the other: what a log in a file does behind an operation, such as a snapshot, would
-    otherwise be counted for the other.
+    otherwise be counted for the others.
     """
     with tempfile.TemporaryDirectory(prefix="loops-bench-") as folder:
-        for name, data_dir in (("log in memory", ":memory:"), ("log in a file", folder)):
-            bounds = (_BOUND,) if data_dir == ":memory:" else ()
-            figures = spread(_measure(data_dir, rounds))
-            yield Row(comparison=NAME, what=name, figures=figures, bounds=bounds)
+        seconds = _measure(":memory:", TINY, rounds)
+        yield Row(comparison=NAME, what="log in memory", figures=spread(seconds), bounds=(_BOUND,))
+        seconds = _measure(folder, TINY, rounds)
+        yield Row(comparison=NAME, what="log in a file", figures=spread(seconds))
+        seconds = _measure(":memory:", BIG, max(1, rounds // 20))
+        yield Row(comparison=NAME, what=f"{BIG}, log in memory", figures=spread(seconds))
 
 
-def _measure(data_dir: str, rounds: int) -> list[float]:
-    data = make_data(TINY)
+def _measure(data_dir: str, size: BatchSize, rounds: int) -> list[float]:
+    data = make_data(size)
     url = f"inproc:{instant.NAME}?data_dir={data_dir}"
     with ServiceClient(base_url=url, plugins=Plugins.load(extra=[instant])) as service:
         trainer = service.create_lora_training_client(instant.NAME)

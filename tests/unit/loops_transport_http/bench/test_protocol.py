@@ -18,7 +18,7 @@ from loops_transport_http.bench.published import find_python
 NUM_ROWS = {
     "overhead": 5,
     "served": 6,
-    "inprocess": 2,
+    "inprocess": 3,
     "cpu": 4,
     "encoding": 4,
     "crowd": 9,
