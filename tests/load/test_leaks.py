@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.load.gauges import IS_READABLE, NEEDS_PROC, Gauge, Holdings
+from tests.load.gauges import IS_READABLE, NEEDS_PROC, Gauge, Holdings, until
 from tests.load.raw import IS_LONG, Caller, Plug
 from tests.serving import Server, server
 
@@ -160,19 +160,29 @@ async def test_event_loops_leak_no_descriptor_and_no_thread(
 
 
 def test_clients_that_come_and_go_leave_nothing(server: Server) -> None:
-    def visit() -> None:
-        with ServiceClient(base_url=server.url, api_key=server.api_key) as service:
-            trainer = service.create_lora_training_client("mock-tiny", rank=4)
-            trainer.optim_step(ADAM).exception()
-            run_id = trainer.run_id
-        with Caller(server) as caller:
+    gauge = Gauge(server.pid)
+    with Caller(server) as caller:
+        caller.health()
+        idle = gauge.num_sockets()
+
+        def visit() -> None:
+            with ServiceClient(base_url=server.url, api_key=server.api_key) as service:
+                trainer = service.create_lora_training_client("mock-tiny", rank=4)
+                trainer.optim_step(ADAM).exception()
+                run_id = trainer.run_id
             status, _, content = caller.call("POST", f"/v1/loops/runs/{run_id}/deactivate")
             assert status == 200, content
 
-    fill_pools(server)
-    for _ in range(3):
-        visit()
-    before = held(server)
-    for _ in range(20):
-        visit()
-    check_held(server, before)
+        def settled() -> tuple[Holdings, Holdings]:
+            """Return what is held once the server has heard that the last visitor has gone."""
+            assert until(lambda: gauge.num_sockets() <= idle, caller.health)
+            return held(server)
+
+        fill_pools(server)
+        for _ in range(3):
+            visit()
+        before = settled()
+        for _ in range(20):
+            visit()
+        settled()
+        check_held(server, before)
