@@ -50,6 +50,9 @@ from loops_core.types.sampling import Completions, SampleBody
 _POLL_MARGIN_S = 5.0
 """How much longer than its hold a poll may take on the way."""
 
+_LATE_S = 1.0
+"""How much longer than its caller waits a poll may take, whatever its hold."""
+
 _HEALTH_TIMEOUT_S = 10.0
 
 
@@ -143,16 +146,16 @@ def submit(
 
 
 def retrieve(
-    operation_id: str, *, base_url: str, run_id: str | None, hold_s: float
+    operation_id: str, *, base_url: str, run_id: str | None, hold_s: float, left_s: float
 ) -> Call[OperationStatus]:
-    """Return the call that polls an operation."""
+    """Return the call that polls an operation, for somebody who waits `left_s` seconds more."""
     return Call(
         route=RETRIEVE,
         base_url=base_url,
         path_args={"operation_id": operation_id},
         run_id=run_id,
         hold_s=hold_s,
-        timeout_s=hold_s + _POLL_MARGIN_S,
+        timeout_s=min(hold_s + _POLL_MARGIN_S, left_s + _LATE_S),
     )
 
 

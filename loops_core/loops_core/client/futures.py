@@ -89,12 +89,14 @@ class OperationFuture(BaseFuture[ModelT]):
             now = self._host.now()
             if now < self._not_before:
                 return
-        hold_s = max(0.0, min(polling.HOLD_S, deadline - now))
+        left_s = max(0.0, deadline - now)
+        hold_s = min(polling.HOLD_S, left_s)
         call = calls.retrieve(
             self.operation_id,
             base_url=self._host.base_url,
             run_id=self._ref.run_id,
             hold_s=hold_s,
+            left_s=left_s,
         )
         try:
             status = yield from send(call)

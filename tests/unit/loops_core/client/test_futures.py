@@ -85,6 +85,19 @@ def test_without_a_timeout_the_client_s_ready_timeout_counts(
     assert service.clock.monotonic() - before == pytest.approx(3600)
 
 
+@pytest.mark.parametrize(
+    ("timeout", "allowed"), [(0, 1.0), (2, 3.0), (30, 31.0), (32, 33.0), (300, 35.0)]
+)
+def test_a_poll_may_take_little_longer_than_its_caller_waits(
+    service: FakeService, client: TrainingClient, timeout: float, allowed: float
+) -> None:
+    future = client.optim_step(AdamParams())
+    with pytest.raises(ResultTimeoutError):
+        future.result(timeout=timeout)
+    first = next(call for call in service.calls if call.route.name == "retrieve")
+    assert first.timeout_s == pytest.approx(allowed)
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
 def test_a_timeout_that_is_no_duration_is_refused(client: TrainingClient, timeout: float) -> None:
     future = client.optim_step(AdamParams())
