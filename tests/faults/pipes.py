@@ -52,7 +52,7 @@ class Pipe:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def end(self, *, resets: bool) -> None:
+    def end(self, *, resets: bool) -> None:
         """Close the connection, or reset it."""
         sock: socket.socket = self._writer.get_extra_info("socket")
         if resets:
@@ -60,6 +60,9 @@ class Pipe:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
             self._writer.transport.abort()
         self._writer.close()
+
+    async def ended(self) -> None:
+        """Return when the connection has ended."""
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
 

@@ -117,9 +117,11 @@ class Proxy:
         except (ConnectionError, EOFError):
             pass  # one side has gone: the other sees a reset
         finally:
-            for pipe in (near, far):
-                if pipe is not None:
-                    await pipe.end(resets=resets)
+            pipes = [near] if far is None else [near, far]
+            for pipe in pipes:
+                pipe.end(resets=resets)
+            for pipe in pipes:
+                await pipe.ended()
 
     async def _exchange(self, head: Head, near: Pipe, far: Pipe) -> Head | None:
         """Pass one request and its response on; return the next request's head."""
@@ -161,7 +163,8 @@ class Proxy:
                 async for _ in message(pipe.reader, reply):
                     pass
         finally:
-            await pipe.end(resets=False)
+            pipe.end(resets=False)
+            await pipe.ended()
 
     async def _answer(
         self, near: Pipe, far: Pipe, seen: Seen, following: asyncio.Task[Head | None]

@@ -59,13 +59,19 @@ class Training:
 
     def submit(self, size: int) -> Pass:
         """Hand a pass over a batch of that size over."""
-        if self.runner is None:
-            return self.client.forward_backward(make_data(size))
-        return self.runner.run(self.client.forward_backward_async(make_data(size)))
+        return self.submit_data(make_data(size))
 
-    def result(self, future: Pass) -> ForwardBackwardOutput:
+    def submit_data(self, data: list[Datum]) -> Pass:
+        """Hand a pass over this batch over."""
+        if self.runner is None:
+            return self.client.forward_backward(data)
+        return self.runner.run(self.client.forward_backward_async(data))
+
+    def result(self, future: Pass, *, timeout_s: float | None = None) -> ForwardBackwardOutput:
         """Wait for a pass."""
-        return future.result() if self.runner is None else self.runner.run(future.result_async())
+        if self.runner is None:
+            return future.result(timeout_s)
+        return self.runner.run(future.result_async(timeout_s))
 
     def learn(self, size: int) -> None:
         """Find out, undisturbed, what a batch of that size gives."""
