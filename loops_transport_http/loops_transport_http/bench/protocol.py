@@ -48,8 +48,8 @@ FULL: Final = Sizes(
     num_waiting=2_000,
     probes=300,
     outstanding=(1, 16, 64, 256),
-    num_operations=2_048,
-    repeats=3,
+    num_operations=1_024,
+    repeats=2,
 )
 QUICK: Final = Sizes(
     rounds=10,

@@ -111,12 +111,12 @@ class Report:
         self._console: Console = Console(soft_wrap=as_json)
 
     def add(self, title: str, rows: Iterable[Row]) -> None:
-        """Print the rows of one comparison."""
-        kept = list(rows)
+        """Print the rows of one comparison: JSON as they come, a table once all are there."""
         if self._as_json:
-            for row in kept:
+            for row in rows:
                 self._console.print(row.to_json(), markup=False, highlight=False)
             return
+        kept = list(rows)
         from rich.table import Table
 
         figures = list(dict.fromkeys(name for row in kept for name in row.figures))
