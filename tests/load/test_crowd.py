@@ -110,7 +110,7 @@ def test_futures_that_threads_wait_for_cost_others_nothing(
     server.open_gate()
     for waiter in waiters:
         waiter.join()
-    record_property("latencies", latencies)
+    record_property("latencies", str(latencies))
     record_property("drained_s", round(time.perf_counter() - start, 1))
     record_property("server", f"{growth:.1f} MiB, {num_sockets - sockets} connections more")
     assert all(future.settled for future in futures)
@@ -140,7 +140,7 @@ async def test_futures_that_a_loop_waits_for_cost_others_nothing(
     start = time.perf_counter()
     server.open_gate()
     results = await asyncio.gather(*waits)
-    record_property("latencies", latencies)
+    record_property("latencies", str(latencies))
     record_property("drained_s", round(time.perf_counter() - start, 1))
     record_property("server", f"{growth:.1f} MiB, {num_sockets - sockets} connections more")
     assert [result.loss for result in results] == [1.0] * NUM_FUTURES
@@ -165,7 +165,7 @@ def test_held_requests_cost_others_nothing_and_are_given_back(
     answers = [plug.answer() for plug in plugs]
     for plug in plugs:
         plug.vanish()
-    record_property("latencies", latencies)
+    record_property("latencies", str(latencies))
     record_property("server", f"{growth:.1f} MiB, {threads} threads more")
     assert {status for status, _, _ in answers} == {200}
     assert all(b'"done"' in content for _, _, content in answers)
