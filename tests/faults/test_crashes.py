@@ -73,8 +73,8 @@ def check(end: End, undisturbed: End) -> None:
 
 
 @pytest.fixture
-def crash(serving: Server) -> Iterator[Callable[[], None]]:
-    """Return what kills the server and starts it again, and check that it did."""
+def crash(request: pytest.FixtureRequest, serving: Server) -> Iterator[Callable[[], None]]:
+    """Return what kills the server and starts it again; check that it did, as often as planned."""
     pids = [serving.pid]
 
     def crash() -> None:
@@ -83,7 +83,8 @@ def crash(serving: Server) -> Iterator[Callable[[], None]]:
         pids.append(serving.pid)
 
     yield crash
-    assert len(set(pids)) > 1
+    planned: int = getattr(request, "param", 1)
+    assert len(set(pids)) == 1 + planned
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_a_run_whose_server_dies_while_it_submits_comes_to_the_same_end(
     assert len(submits) > len({seen.key for seen in submits})
 
 
+@pytest.mark.parametrize("crash", [2], indirect=True)
 def test_a_run_whose_server_dies_while_it_waits_comes_to_the_same_end(
     proxy: Proxy, undisturbed: End, crash: Callable[[], None]
 ) -> None:

@@ -17,7 +17,7 @@ from tests.faults.training import RETRIEVE, STEP, SUBMIT, Training
 
 pytestmark = pytest.mark.slow
 
-STRIDE: Final = 1 if os.environ.get("LOOPS_LONG_FAULTS") else 29
+STRIDE: Final = 1 if os.environ.get("LOOPS_LONG_FAULTS") == "1" else 29
 SIZE: Final = 3
 
 REQUESTS: Final = pytest.param(reset_request, False, id="request-reset")

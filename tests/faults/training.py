@@ -44,7 +44,6 @@ class Training:
         proxy: does what it is told.
         clock: the client's.
         runner: the event loop to train from; None = plain threads.
-        runner: the event loop to train from; None = plain threads.
         steps: how many optimizer steps there must be by now.
     """
 
