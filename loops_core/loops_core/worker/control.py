@@ -304,6 +304,7 @@ _POSSIBLE: Final[Mapping[str, object]] = {
     "base_checkpoint": None,
     "scope": None,
     "debug_version": None,
+    "scale_down_delay_seconds": CreateTrainerBody.model_fields["scale_down_delay_seconds"].default,
 }
 """What can be asked of the options that concern machines; None can of each."""
 

@@ -200,18 +200,31 @@ class Records:
         self._engine.dispose()
 
     def _prepare(self) -> None:
-        """Make missing tables; refuse those of another version."""
+        """Make missing tables, add owners to those of before; refuse those of another version."""
+        found = sa.inspect(self._engine)
+        if found.has_table("sessions"):
+            columns = {column["name"] for column in found.get_columns("sessions")}
+            if "owner" not in columns:
+                self._add_owners()
         META.create_all(self._engine)
         with self._engine.begin() as connection:
-            found = connection.execute(sa.select(FORMATS.c.format)).scalars().all()
-            if not found:
+            formats = list(connection.execute(sa.select(FORMATS.c.format)).scalars())
+            if not formats:
                 connection.execute(sa.insert(FORMATS).values(format=FORMAT))
-        if found not in ([], [FORMAT]):
+        if formats not in ([], [FORMAT]):
             self._engine.dispose()
             raise CheckpointError(
-                f"the records are of format {found[0]}: expected {FORMAT}; open them with the "
+                f"the records are of format {formats[0]}: expected {FORMAT}; open them with the "
                 "version of Loops that wrote them"
             )
+
+    def _add_owners(self) -> None:
+        """Give what was recorded before there were owners to the one owner there was."""
+        owner = f"owner VARCHAR NOT NULL DEFAULT '{LOCAL_OWNER}'"
+        with self._engine.begin() as connection:
+            for table in ("sessions", "runs", "samplers", "checkpoints"):
+                connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN {owner}"))
+            connection.execute(sa.text("ALTER TABLE runs ADD COLUMN ended_s FLOAT"))
 
     def _owned(self, row_type: type[Row], owner: str, where: sa.ColumnElement[bool]) -> Row | None:
         return self._one(row_type, sa.and_(_table(row_type).c.owner == owner, where))

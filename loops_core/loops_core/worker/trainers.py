@@ -17,6 +17,7 @@ from loops_core.types.operation import (
     Accepted,
     CancelReply,
     ForwardBody,
+    InitTrainerServerBody,
     LoadStateBody,
     OperationBody,
     OperationKind,
@@ -156,6 +157,8 @@ class TrainerDesk:
                 f"run_id {body.run_id!r} in the body is not the trainer's run {run.record.id!r}",
                 field="run_id",
             )
+        if isinstance(body, InitTrainerServerBody):
+            _check_base_model(body.base_model, run)
         if isinstance(body, LoadStateBody) and not self._local_paths:
             _refuse_local(body.path)
         check_operation(body, run.description)
@@ -179,12 +182,8 @@ class TrainerDesk:
             return Empty()
         run = self._run_of(call, owner)
         run.queue.check_running()
-        asked = call.query.get("base_model", run.record.base_model)
-        if asked != run.record.base_model:
-            raise UsageError(
-                f"base_model {asked!r} is not this trainer's: it has {run.record.base_model!r}",
-                field="base_model",
-            )
+        asked = call.query.get("base_model")
+        _check_base_model(None if asked is None else str(asked), run)
         return Empty()
 
     def _policy_version(self, call: Call[Any], owner: str) -> PolicyVersion:
@@ -198,6 +197,15 @@ def _key_of(call: Call[Any]) -> str:
             field="idempotency_key",
         )
     return call.idempotency_key
+
+
+def _check_base_model(asked: str | None, run: OpenRun) -> None:
+    """Refuse a model that is not the one that the run's trainer has."""
+    if asked not in (None, run.record.base_model):
+        raise UsageError(
+            f"base_model {asked!r} is not this trainer's: it has {run.record.base_model!r}",
+            field="base_model",
+        )
 
 
 def _refuse_local(path: str) -> None:

@@ -81,7 +81,7 @@ class LocalRuns:
             )
         offered = await self._service.handle_async(Call(route=routes.GET_CAPABILITIES), owner=owner)
         names = [model.model_name for model in offered.supported_models]
-        base_model = body.base_model if body.base_model in names else next(iter(names), None)
+        base_model = body.base_model or next(iter(names), None)
         if base_model is None:
             raise UsageError("this service serves no model", field="base_model")
         wanted = CreateTrainerBody(

@@ -371,3 +371,14 @@ def test_only_served_models_can_be_used_and_no_directory_can_be_read(
         submit(
             service, "local", run_id, OperationKind.LOAD_STATE, LoadStateBody(path=str(tmp_path))
         )
+
+
+def test_what_a_trainer_is_asked_for_is_honoured_or_refused_by_name(service: Service) -> None:
+    run_id = new_run(service, ALICE)
+    init = InitTrainerServerBody(lora_rank=2, base_model="mock-other")
+    with pytest.raises(UsageError, match="'mock-other' is not this trainer's"):
+        submit(service, ALICE, run_id, OperationKind.INIT_TRAINER_SERVER, init)
+    session = service.handle(Call(route=routes.CREATE_SESSION), owner=ALICE).session
+    body = CreateTrainerBody(session_id=session.id, base_model=MODEL, scale_down_delay_seconds=60)
+    with pytest.raises(UsageError, match="scale_down_delay_seconds=60"):
+        service.handle(Call(route=routes.CREATE_TRAINER, body=body), owner=ALICE)

@@ -1,0 +1,41 @@
+"""Records of an earlier version are read, and belong to the one owner there was."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from loops_core.worker.records import LOCAL_OWNER, Records, RunRecord
+
+BEFORE = """
+CREATE TABLE sessions (id VARCHAR PRIMARY KEY, created_s FLOAT NOT NULL);
+CREATE TABLE runs (id VARCHAR PRIMARY KEY, session_id VARCHAR NOT NULL, base_model VARCHAR NOT NULL,
+    seed BIGINT NOT NULL, max_seq_len INTEGER, name VARCHAR NOT NULL, created_s FLOAT NOT NULL);
+CREATE TABLE samplers (id VARCHAR PRIMARY KEY, base_model VARCHAR NOT NULL, run_id VARCHAR UNIQUE,
+    model_path VARCHAR, max_seq_len INTEGER, created_s FLOAT NOT NULL);
+CREATE TABLE checkpoints (id VARCHAR PRIMARY KEY, run_id VARCHAR NOT NULL, target VARCHAR NOT NULL,
+    name VARCHAR NOT NULL, key VARCHAR NOT NULL, base_model VARCHAR NOT NULL, rank INTEGER NOT NULL,
+    version INTEGER, live BOOLEAN NOT NULL, size_bytes BIGINT NOT NULL, created_s FLOAT NOT NULL,
+    expires_s FLOAT, replaced_s FLOAT);
+INSERT INTO sessions VALUES ('s1', 1.0);
+INSERT INTO runs VALUES ('r1', 's1', 'm', 7, NULL, 'm', 2.0);
+"""
+
+
+def test_records_from_before_there_were_owners_are_the_local_owners(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "control.db")) as before:
+        before.executescript(BEFORE)
+    for _ in range(2):  # once changed, they are as any others
+        records = Records.open(tmp_path)
+        assert records.run("r1", owner=LOCAL_OWNER) == RunRecord(
+            id="r1",
+            session_id="s1",
+            base_model="m",
+            seed=7,
+            max_seq_len=None,
+            name="m",
+            created_s=2.0,
+        )
+        assert records.run("r1", owner="somebody") is None
+        records.close()
