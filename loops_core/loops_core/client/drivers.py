@@ -289,9 +289,8 @@ class Driver:
         attempts = 0
         while True:
             left_s = max(0.0, deadline - self.clock.monotonic())
-            timeout_s = left_s if call.timeout_s is None else min(call.timeout_s, left_s)
             try:
-                return (yield from send(dataclasses.replace(call, timeout_s=timeout_s)))
+                return (yield from send(_within(call, left_s if attempts else budget_s)))
             except TransportError as error:
                 attempts += 1
                 pause = polling.pause_after_failure(
@@ -303,6 +302,13 @@ class Driver:
                 if pause is None:
                     raise _given_up(error, call, attempts, budget_s) from error
             yield Sleep(pause)
+
+
+def _within(call: Call[ReplyT], left_s: float) -> Call[ReplyT]:
+    """Return the call that may take so long and no longer."""
+    if call.timeout_s is not None and call.timeout_s <= left_s:
+        return call
+    return dataclasses.replace(call, timeout_s=left_s)
 
 
 def _given_up(

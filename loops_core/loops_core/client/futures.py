@@ -81,7 +81,8 @@ class OperationFuture(BaseFuture[ModelT]):
             self._settle(Outcome(error=self._ref.own(cancelled)))
         return reply.cancelled
 
-    def _advance(self, deadline: float, *, patient: bool) -> Flow[None]:
+    def advance(self, deadline: float, *, patient: bool) -> Flow[None]:
+        """Play one round: take one step towards the outcome, and settle when it is there."""
         del patient
         now = self._host.now()
         if now < self._not_before:
@@ -192,9 +193,13 @@ class ForwardBackwardFuture(BaseFuture[ForwardBackwardOutput]):
         cancelled = [part.cancel() for part in others]
         return all(cancelled)
 
-    def _advance(self, deadline: float, *, patient: bool) -> Flow[None]:
-        for part in self._parts:
-            yield from part.wait_flow(deadline, patient=patient)
+    def advance(self, deadline: float, *, patient: bool) -> Flow[None]:
+        """Play one round: take one step towards the outcome, and settle when it is there."""
+        if len(self._parts) == 1:  # nobody else has it: this future's rounds are its rounds
+            yield from self._parts[0].advance(deadline, patient=patient)
+        else:
+            for part in self._parts:
+                yield from part.wait_flow(deadline, patient=patient)
         if not self.settled:  # whoever settled the last part may not have come to that yet
             self._settle_if_known()
 
@@ -267,7 +272,8 @@ class ComposedFuture(BaseFuture[ResultT]):
         """
         return self._first.cancel()
 
-    def _advance(self, deadline: float, *, patient: bool) -> Flow[None]:
+    def advance(self, deadline: float, *, patient: bool) -> Flow[None]:
+        """Play one round: take one step towards the outcome, and settle when it is there."""
         outcome = yield from self._first.wait_flow(deadline)
         if outcome.error is not None:
             self._settle(Outcome(error=outcome.error))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, final
@@ -94,7 +94,7 @@ class TrainerSettings:
 
 def new_key() -> str:
     """Return an idempotency key that nobody has used."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 @final
@@ -270,8 +270,11 @@ class TrainerLink:
         yield from compute(self._announcer.closed)
 
     def _numbered(self, body: OperationBody, seq_id: int) -> OperationBody:
-        update = {"seq_id": seq_id, "run_id": self.run.run_id, "model": self.run.base_model}
-        return body.model_copy(update=update)
+        numbered = body.model_copy()
+        numbered.seq_id = seq_id
+        numbered.run_id = self.run.run_id
+        numbered.model = self.run.base_model
+        return numbered
 
     def _send(
         self, kind: OperationKind, result_type: type[ModelT], body: OperationBody, key: str

@@ -150,14 +150,14 @@ class BaseFuture(ABC, Generic[ResultT]):
             patient: whether phases that have a ceiling of their own may go on after the deadline.
         """
         while True:
+            if self._outcome is not None:
+                return self._outcome
+            self._host.check_open()
             mine = Signal(running_loop())
             try:
-                if self._outcome is not None:
-                    return self._outcome
-                self._host.check_open()
                 current = self._begin(mine)
                 if current is mine:
-                    yield from self._advance(deadline, patient=patient)
+                    yield from self.advance(deadline, patient=patient)
                 else:
                     left_s = self._limit(deadline, patient=patient) - self._host.now()
                     if left_s > 0:
@@ -168,7 +168,7 @@ class BaseFuture(ABC, Generic[ResultT]):
                 raise self.timed_out()
 
     @abstractmethod
-    def _advance(self, deadline: float, *, patient: bool) -> Flow[None]:
+    def advance(self, deadline: float, *, patient: bool) -> Flow[None]:
         """Play one round: take one step towards the outcome, and settle when it is there."""
 
     @abstractmethod

@@ -53,9 +53,10 @@ class Trainer(Protocol):
 
     A deterministic state machine: the same calls in the same order give the same bytes, in another
     process too. Called from one thread at a time (any thread). A call that raises has changed
-    nothing. Arguments were checked against `describe()` before; a trainer checks what only it can
-    know. `init` or `load` comes first; before that every other call but `describe` and `close`
-    raises `UsageError`.
+    nothing. What a call returns is its caller's: the trainer keeps no reference to it, and its
+    arrays are made read-only. Arguments were checked against `describe()` before; a trainer checks
+    what only it can know. `init` or `load` comes first; before that every other call but `describe`
+    and `close` raises `UsageError`.
     """
 
     def describe(self) -> TrainerDescription:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
-from loops_core.errors import OperationCancelledError, error_to_body
+from loops_core.errors import CheckpointError, OperationCancelledError, error_to_body
 from loops_core.types.base import WireModel
+from loops_core.types.frames import unpack
 from loops_core.types.operation import ErrorBody, ForwardBody, OperationBody, OperationKind
 from loops_core.worker.lifecycle import EntryState
+
+ModelT = TypeVar("ModelT", bound=WireModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,21 @@ class StoredEntry:
     attempts: int
     num_bytes: int
     result: bytes | None = None
+
+
+def read_packed(what: str, packed: bytes, value_type: type[ModelT]) -> ModelT:
+    """Return a value that the log kept.
+
+    Raises:
+        CheckpointError: it is damaged, or was written by another version.
+    """
+    try:
+        return unpack(packed, value_type)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{what} cannot be read from the log: {error}; a log is read by the version that wrote "
+            "it: finish the run there, or go on from a saved checkpoint in a new run"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,9 +147,11 @@ class OperationQueue:
             if not self._room.reserve(len(packed), wait_s=self._settings.submit_wait_s):
                 raise self._busy(len(packed))
         appended = self._append(kind, packed, operation_id)
-        counted: SimpleQueue[Future[Appended]] = SimpleQueue()
-        appended.add_done_callback(counted.put)
-        return _accept(operation_id, counted.get().result())
+        if isinstance(appended, Future):
+            counted: SimpleQueue[Future[Appended]] = SimpleQueue()
+            appended.add_done_callback(counted.put)
+            appended = counted.get().result()
+        return _accept(operation_id, appended)
 
     async def submit_async(
         self, kind: OperationKind, body: OperationBody, *, idempotency_key: str | None = None
@@ -171,7 +173,9 @@ class OperationQueue:
             if not await self._room.reserve_async(len(packed), wait_s=wait_s):
                 raise self._busy(len(packed))
         appended = self._append(kind, packed, operation_id)
-        return _accept(operation_id, await settled(appended))
+        if isinstance(appended, Future):
+            appended = await settled(appended)
+        return _accept(operation_id, appended)
 
     def wait(self, operation_id: str, hold_s: float) -> OperationStatus:
         """Return the operation's result or error, or `pending` after at most `hold_s` seconds.
@@ -264,23 +268,33 @@ class OperationQueue:
             )
         return packed
 
-    def _append(self, kind: OperationKind, packed: bytes, operation_id: str) -> Future[Appended]:
-        """Return the future of an append whose room is taken; callbacks find it counted."""
+    def _append(
+        self, kind: OperationKind, packed: bytes, operation_id: str
+    ) -> Appended | Future[Appended]:
+        """Append an entry whose room is taken; a future's callbacks find it counted."""
+        num_bytes = len(packed)
         try:
             appended = self._log.append(kind, packed, operation_id)
         except BaseException:
-            self._room.release(len(packed))
+            self._room.release(num_bytes)
             raise
 
         def count(future: Future[Appended]) -> None:  # runs also where the caller was interrupted
             failed = future.cancelled() or future.exception() is not None
-            if not failed and future.result().is_new:
-                self._sequencer.wake()
-            else:
-                self._room.release(len(packed))
+            self._count(None if failed else future.result(), num_bytes)
 
-        appended.add_done_callback(count)
+        if isinstance(appended, Future):
+            appended.add_done_callback(count)
+        else:
+            self._count(appended, num_bytes)
         return appended
+
+    def _count(self, appended: Appended | None, num_bytes: int) -> None:
+        """Let a new entry be run; give back the room of what has become none; None = failed."""
+        if appended is not None and appended.is_new:
+            self._sequencer.wake()
+        else:
+            self._room.release(num_bytes)
 
     def _busy(self, num_bytes: int) -> BusyError:
         num_queued, queued_bytes = self._room.load()

@@ -21,8 +21,10 @@ class OperationLog(Protocol):
     Every method raises `ServerShutdownError` once the log is closed.
     """
 
-    def append(self, kind: OperationKind, body: bytes, operation_id: str) -> Future[Appended]:
-        """Return a future that settles once the entry is in the log, new or from before."""
+    def append(
+        self, kind: OperationKind, body: bytes, operation_id: str
+    ) -> Appended | Future[Appended]:
+        """Put an entry into the log; a future settles once it is there, new or from before."""
         ...
 
     def recall(

@@ -80,14 +80,14 @@ class MemoryLog:
         self._with_result: deque[str] = deque()  # ids in the order of their ends, as the next one
         self._without_result: deque[str] = deque()
 
-    def append(self, kind: OperationKind, body: bytes, operation_id: str) -> Future[Appended]:
-        """Return a future that has settled: the entry is in the log, new or from before."""
+    def append(self, kind: OperationKind, body: bytes, operation_id: str) -> Appended:
+        """Put an entry into the log, unless it is there from before."""
         digest = body_digest(kind, body)
         with self._lock:
             self._check_open()
             known = self._entries.get(operation_id)
             if known is not None:
-                return _settled(_repeated(known, digest))
+                return _repeated(known, digest)
             self._sequence += 1
             entry = _Entry(self._sequence, kind.value, digest, len(body), body)
             self._entries[operation_id] = self._queued[operation_id] = entry
@@ -256,7 +256,7 @@ def _settled(value: T) -> Future[T]:
     return future
 
 
-_NEW: Final = _settled(Appended(is_new=True, is_same=True))
+_NEW: Final = Appended(is_new=True, is_same=True)
 
 
 def _repeated(known: _Entry, digest: bytes) -> Appended:

@@ -160,12 +160,16 @@ class TrainerMachine:
     def _pass(self, kind: OperationKind, body: ForwardBody) -> ForwardBackwardOutput:
         is_forward = kind is OperationKind.FORWARD
         run = self._trainer.forward if is_forward else self._trainer.forward_backward
-        return run(
+        output = run(
             [with_targets(datum) for datum in body.data],
             loss_fn=body.loss_fn,
             loss_fn_config=body.loss_fn_config or {},
             top_k_logprobs=body.top_k_logprobs,
         )
+        for tensors in output.loss_fn_outputs:
+            for tensor in tensors.values():
+                tensor.data.setflags(write=False)  # as a result is that comes out of the log
+        return output
 
     def _save_state(self, body: SaveStateBody) -> SaveWeightsResponse:
         new = self._new_checkpoint(CheckpointTarget.TRAINER, body.name, body.ttl_seconds)

@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, final
 
@@ -19,16 +20,25 @@ from loops_core.errors import (
     error_from_body,
     error_to_body,
 )
-from loops_core.types.frames import unpack
+from loops_core.types.base import WireModel
 from loops_core.types.operation import OPERATIONS, ErrorBody, OperationKind, OperationStatus
-from loops_core.worker.entries import Outcome
+from loops_core.worker.entries import Outcome, read_packed
 from loops_core.worker.log import OperationLog
 from loops_core.worker.waits import hold, settled
 
 _MAX_MESSAGE: Final = 2_000
 
-Notify = Callable[[Outcome | None], None]
-"""Called once, from any thread: with the outcome, or with None when the run is closing."""
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """How an entry ended; `value` is its result itself, for the first of those who wait for it."""
+
+    outcome: Outcome
+    value: WireModel | None = None
+
+
+Notify = Callable[[News | None], None]
+"""Called once, from any thread: with the news, or with None when the run is closing."""
 
 
 @final
@@ -38,23 +48,23 @@ class _Collector:
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
         self._lock = threading.Lock()
-        self._outcomes: dict[str, Outcome | None] = {}
+        self._news: dict[str, News | None] = {}
 
     def notify_for(self, operation_id: str) -> Notify:
         """Return what hears of one operation's end."""
 
-        def notify(outcome: Outcome | None) -> None:
+        def notify(news: News | None) -> None:
             with self._lock:
-                self._outcomes[operation_id] = outcome
+                self._news[operation_id] = news
             self._wake()
 
         return notify
 
-    def take(self, shutdown: Callable[[str], LoopsError]) -> dict[str, Outcome]:
+    def take(self, shutdown: Callable[[str], LoopsError]) -> dict[str, News]:
         """Return what was heard; raises what `shutdown` makes where nothing but a closing was."""
         with self._lock:
-            heard = dict(self._outcomes)
-        ended = {key: outcome for key, outcome in heard.items() if outcome is not None}
+            heard = dict(self._news)
+        ended = {key: news for key, news in heard.items() if news is not None}
         if heard and not ended:
             raise shutdown(next(iter(heard)))
         return ended
@@ -85,7 +95,7 @@ class Results:
             UnknownRequestError: there is no such operation, or its result has expired.
             ServerShutdownError: the run is closing.
         """
-        news: SimpleQueue[Outcome | None] = SimpleQueue()
+        news: SimpleQueue[News | None] = SimpleQueue()
         notify = news.put  # one object: a set finds it again
         self._add(operation_id, notify)
         try:
@@ -94,25 +104,25 @@ class Results:
             if status.status != "pending" or hold_s <= 0:
                 return status
             try:
-                outcome = news.get(timeout=hold_s)
+                heard = news.get(timeout=hold_s)
             except Empty:
                 return status
-            return self._to_news(operation_id, outcome)
+            return self._to_news(operation_id, heard)
         finally:
             self._remove(operation_id, notify)
 
     async def wait_async(self, operation_id: str, hold_s: float) -> OperationStatus:
         """Do what `wait` does without blocking the event loop; may be cancelled."""
         loop = asyncio.get_running_loop()
-        news: asyncio.Future[Outcome | None] = loop.create_future()
+        news: asyncio.Future[News | None] = loop.create_future()
 
-        def settle(outcome: Outcome | None) -> None:
+        def settle(heard: News | None) -> None:
             if not news.done():
-                news.set_result(outcome)
+                news.set_result(heard)
 
-        def notify(outcome: Outcome | None) -> None:
+        def notify(heard: News | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, outcome)
+                loop.call_soon_threadsafe(settle, heard)
 
         self._add(operation_id, notify)
         try:
@@ -144,7 +154,7 @@ class Results:
                 found[key] = find.result()
             if not (ended := self._ended(found)) and hold_s > 0:
                 news.wait(hold_s)
-            return ended or self._ended(collector.take(self._shutdown))
+            return ended or self._heard(collector.take(self._shutdown))
 
     async def wait_any_async(
         self, operation_ids: Sequence[str], hold_s: float
@@ -170,14 +180,20 @@ class Results:
                 found[key] = await settled(find)
             if not (ended := self._ended(found)) and hold_s > 0:
                 await hold(news, hold_s, self._clock)
-            return ended or self._ended(collector.take(self._shutdown))
+            return ended or self._heard(collector.take(self._shutdown))
 
-    def settle(self, outcome: Outcome) -> None:
-        """Wake those who wait for the entry; it is in the log by now."""
+    def settle(self, outcome: Outcome, value: WireModel | None = None) -> None:
+        """Wake those who wait for the entry; it is in the log by now.
+
+        Args:
+            outcome: how it ended, its result packed.
+            value: the result itself, where it is nobody else's: the first who waits gets it.
+        """
         with self._lock:
-            concerned = self._waiters.pop(outcome.operation_id, set())
+            concerned = self._waiters.pop(outcome.operation_id, ())
         for notify in concerned:
-            notify(outcome)
+            notify(News(outcome, value))
+            value = None
 
     def shut_down(self, reason: str, *, but: str | None = None) -> None:
         """Wake everybody with `ServerShutdownError`, except who waits for the operation `but`."""
@@ -257,10 +273,17 @@ class Results:
             operation_id=operation_id,
         )
 
-    def _to_news(self, operation_id: str, outcome: Outcome | None) -> OperationStatus:
-        if outcome is None:
+    def _heard(self, news: Mapping[str, News]) -> dict[str, OperationStatus]:
+        return {
+            operation_id: self._to_news(operation_id, heard) for operation_id, heard in news.items()
+        }
+
+    def _to_news(self, operation_id: str, news: News | None) -> OperationStatus:
+        if news is None:
             raise self._shutdown(operation_id)
-        return self._to_status(operation_id, outcome)
+        if news.value is not None:
+            return _to_done(OperationKind(news.outcome.kind), news.value)
+        return self._to_status(operation_id, news.outcome)
 
     def _to_status(self, operation_id: str, outcome: Outcome | None) -> OperationStatus:
         if outcome is None:
@@ -294,12 +317,17 @@ def make_error_body(error: Exception, *, operation_id: str, kind: str) -> ErrorB
     )
 
 
+def _to_done(kind: OperationKind, result: WireModel) -> OperationStatus:
+    status = OperationStatus(status="done", operation=kind)
+    status.result = result  # it is valid: it is not looked at a second time
+    return status
+
+
 def _to_ended(outcome: Outcome) -> OperationStatus:
     kind = OperationKind(outcome.kind)
     if outcome.result is not None:
-        result = unpack(outcome.result, OPERATIONS[kind].result_type)
-        # what was unpacked is valid: nothing has to be looked at a second time
-        return OperationStatus.model_construct(status="done", operation=kind, result=result)
+        what = f"the result of {outcome.operation_id}"
+        return _to_done(kind, read_packed(what, outcome.result, OPERATIONS[kind].result_type))
     assert outcome.error is not None
     error = error_from_body(outcome.error)
     error_class = error.error_class if isinstance(error, RemoteOpError) else None

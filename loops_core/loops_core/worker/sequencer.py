@@ -12,15 +12,16 @@ from typing import Final, Protocol, TypeVar, final
 from loops_core.clock import Clock
 from loops_core.errors import LoopsError, PluginError, RemoteOpError, ServerShutdownError
 from loops_core.types.base import WireModel
-from loops_core.types.frames import pack, unpack
+from loops_core.types.frames import pack
 from loops_core.types.operation import OPERATIONS, OperationKind
 from loops_core.worker.admission import Room
-from loops_core.worker.entries import LogEntry, Outcome, StoredEntry
+from loops_core.worker.entries import LogEntry, Outcome, StoredEntry, read_packed
 from loops_core.worker.lifecycle import EntryState
 from loops_core.worker.log import OperationLog
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.results import Results, make_error_body
 from loops_core.worker.snapshots import Pending, Snapshots
+from loops_core.worker.waits import Doorbell
 
 _log = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ class Sequencer:
         self._pending = Pending(settings)
         self._settings = settings
         self._clock = clock
-        self._work = threading.Event()  # set: something may wait that nobody has looked for
-        self._work.set()
+        self._work = Doorbell()  # rung: something may wait that nobody has looked for
+        self._work.ring()
         self._is_closing = False
         self._reason = CLOSING
         self._running: str | None = None
@@ -152,7 +153,7 @@ class Sequencer:
 
     def wake(self) -> None:
         """Say that the log has a new entry."""
-        self._work.set()
+        self._work.ring()
 
     def check_running(self) -> None:
         """Raise `ServerShutdownError` unless the thread applies entries."""
@@ -166,7 +167,7 @@ class Sequencer:
         running one gets its result or, when the time is over, learns it too.
         """
         self._is_closing = True
-        self._work.set()
+        self._work.ring()
         self._room.close(CLOSING)
         self._results.shut_down(CLOSING, but=self._running)
         if self._thread is None:
@@ -196,38 +197,38 @@ class Sequencer:
         stored: StoredEntry | None = None
         while True:
             self._snapshot_if(self._pending.is_due)
-            if stored is None and self._work.is_set() and not self._is_closing:
-                self._work.clear()  # before the look: what is appended behind it rings again
-                stored = self._log.take()
             if stored is not None:
                 stored = self._run(stored)
             elif self._is_closing:
                 break
             else:
-                self._work.wait()
+                self._work.wait()  # answered before the look: what is appended behind it rings
+                stored = None if self._is_closing else self._log.take()
         self._snapshot_if(self._pending.is_any)
 
     def _run(self, stored: StoredEntry) -> StoredEntry | None:
         """Run an entry, write its outcome, tell who waits; return the next one if taken too."""
         self._running = stored.operation_id
         self._room.release(stored.num_bytes)
-        outcome = self._end_of(stored)
-        if outcome.state is EntryState.DONE:
+        outcome, value = self._end_of(stored)
+        if outcome.state is EntryState.DONE and self._snapshots is not None:
             num_bytes = stored.num_bytes + len(outcome.result or b"")
             self._pending.add(outcome.kind, num_bytes, stored.sequence)
         take = not self._is_closing and not self._pending.is_due
         if take:
-            self._work.clear()
+            self._work.answer()
         else:
-            self._work.set()
+            self._work.ring()
         following = self._log.finish(stored.sequence, outcome, take=take)
         self._running = None if following is None else following.operation_id
-        self._results.settle(outcome)
         self._expire_if_due()
+        self._results.settle(
+            outcome, value
+        )  # last: who is woken by it waits for this thread to rest
         return following
 
-    def _end_of(self, stored: StoredEntry) -> Outcome:
-        """Apply an entry and return how it ended; its effect is in memory only."""
+    def _end_of(self, stored: StoredEntry) -> tuple[Outcome, WireModel | None]:
+        """Apply an entry; return how it ended, and its result. Its effect is in memory only."""
         result = self._attempt(lambda: self._machine.apply(_to_entry(stored)))
         if isinstance(result, Exception):
             known = isinstance(result, LoopsError)
@@ -239,20 +240,21 @@ class Sequencer:
                 result,
                 exc_info=None if known else result,
             )
-            return self._to_failure(stored, result)
+            return self._to_failure(stored, result), None
         expected = OPERATIONS[OperationKind(stored.kind)].result_type
         if not isinstance(result, expected):
             raise PluginError(
                 f"the machine answered {stored.kind} with a {type(result).__name__}: expected a "
                 f"{expected.__name__}"
             )
-        return Outcome(
+        outcome = Outcome(
             operation_id=stored.operation_id,
             kind=stored.kind,
             state=EntryState.DONE,
             result=pack(result),
             finished_s=self._clock.now(),
         )
+        return outcome, result if type(result) is expected else None
 
     def _attempt(self, call: Callable[[], T]) -> T | Exception:
         """Return what the machine returned or raised: an Exception is an answer, not our end."""
@@ -293,10 +295,11 @@ def _to_entry(stored: StoredEntry) -> LogEntry:
         sequence=stored.sequence,
         operation_id=stored.operation_id,
         kind=kind,
-        body=unpack(stored.body, OPERATIONS[kind].body_type),
+        body=read_packed(f"entry {stored.sequence}", stored.body, OPERATIONS[kind].body_type),
         started_s=stored.started_s,
     )
 
 
 def _to_result(stored: StoredEntry) -> WireModel:
-    return unpack(stored.result or b"", OPERATIONS[OperationKind(stored.kind)].result_type)
+    result_type = OPERATIONS[OperationKind(stored.kind)].result_type
+    return read_packed(f"the result of entry {stored.sequence}", stored.result or b"", result_type)

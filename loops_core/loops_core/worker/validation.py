@@ -67,11 +67,8 @@ def check_forward(body: ForwardBody, trainer: TrainerDescription) -> None:
             f"expected at most {trainer.max_top_k_logprobs}",
             field="top_k_logprobs",
         )
-    known = _PROTOCOL_INPUTS | {
-        spec.name for offered in trainer.losses.values() for spec in offered.inputs
-    }
     shapes = [
-        _check_datum(f"data[{position}]", datum, loss, known, trainer)
+        _check_datum(f"data[{position}]", datum, loss, trainer)
         for position, datum in enumerate(body.data)
     ]
     if len({shape[1:] for shape in shapes}) > 1:
@@ -125,7 +122,6 @@ def _check_datum(
     field: str,
     datum: Datum,
     loss: LossFunction,
-    known: frozenset[str],
     trainer: TrainerDescription,
 ) -> tuple[int, ...]:
     """Check one datum; return the shape of its targets."""
@@ -136,18 +132,28 @@ def _check_datum(
             field=f"{field}.routed_experts_ref",
         )
     for name in datum.loss_fn_inputs:
-        if name not in known:
-            raise UsageError(
-                f"{field}.loss_fn_inputs has {name!r}, which no loss reads: expected "
-                f"{', '.join(sorted(known))}" + _did_you_mean(name, known),
-                field=f"{field}.loss_fn_inputs[{name!r}]",
-            )
+        if name not in _PROTOCOL_INPUTS:
+            _check_known(field, name, trainer)
     targets = datum.loss_fn_inputs.get("target_tokens")
     shape = (length,) if targets is None else _check_targets(field, targets, length, loss, trainer)
-    ignored = None if targets is None else targets.to_numpy() == IGNORED_TARGET
-    for spec in loss.inputs:
-        _check_input(field, datum, spec, shape, ignored)
+    given = [spec for spec in loss.inputs if _is_given(field, datum, spec)]
+    if given:
+        ignored = None if targets is None else targets.to_numpy() == IGNORED_TARGET
+        for spec in given:
+            _check_input(field, datum, spec, shape, ignored)
     return shape
+
+
+def _check_known(field: str, name: str, trainer: TrainerDescription) -> None:
+    """Refuse an input that none of the trainer's losses reads."""
+    specs = (spec for offered in trainer.losses.values() for spec in offered.inputs)
+    known = _PROTOCOL_INPUTS | {spec.name for spec in specs}
+    if name not in known:
+        raise UsageError(
+            f"{field}.loss_fn_inputs has {name!r}, which no loss reads: expected "
+            f"{', '.join(sorted(known))}" + _did_you_mean(name, known),
+            field=f"{field}.loss_fn_inputs[{name!r}]",
+        )
 
 
 def _check_tokens(field: str, datum: Datum, trainer: TrainerDescription) -> int:
@@ -158,7 +164,9 @@ def _check_tokens(field: str, datum: Datum, trainer: TrainerDescription) -> int:
             raise UnsupportedError(
                 f"{where}: {chunk.type} is not read by this backend", field=where
             )
-        _check_ids(f"{where}.tokens", _to_ids(chunk.tokens), trainer.vocab_size)
+        tokens = chunk.tokens
+        if tokens and not (min(tokens) >= 0 and max(tokens) < trainer.vocab_size):
+            raise _wrong_id(f"{where}.tokens", _to_ids(tokens), trainer.vocab_size)
         length += chunk.length
     if not 1 <= length <= trainer.max_seq_len:
         raise UsageError(
@@ -176,14 +184,14 @@ def _to_ids(tokens: list[int]) -> np.ndarray[Any, Any]:
         return np.asarray(tokens, dtype=object)
 
 
-def _check_ids(field: str, ids: np.ndarray[Any, Any], vocab_size: int) -> None:
-    if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
-        position = int(np.flatnonzero((ids < 0) | (ids >= vocab_size))[0])
-        raise UsageError(
-            f"{field}[{position}] is {ids.ravel()[position]}: expected a token id from 0 to "
-            f"{vocab_size - 1}",
-            field=field,
-        )
+def _wrong_id(field: str, ids: np.ndarray[Any, Any], vocab_size: int) -> UsageError:
+    """Return the error that names the first id which is none."""
+    position = int(np.flatnonzero((ids < 0) | (ids >= vocab_size))[0])
+    return UsageError(
+        f"{field}[{position}] is {ids.ravel()[position]}: expected a token id from 0 to "
+        f"{vocab_size - 1}",
+        field=field,
+    )
 
 
 def _check_targets(
@@ -206,8 +214,22 @@ def _check_targets(
             field=where,
         )
     ids = targets.data
-    _check_ids(where, np.where(ids == IGNORED_TARGET, 0, ids), trainer.vocab_size)
+    low = ids.min()
+    if low < 0:
+        ids = np.where(ids == IGNORED_TARGET, 0, ids)
+        low = ids.min()
+    if low < 0 or ids.max() >= trainer.vocab_size:
+        raise _wrong_id(where, ids, trainer.vocab_size)
     return shape
+
+
+def _is_given(field: str, datum: Datum, spec: LossInput) -> bool:
+    if spec.name in datum.loss_fn_inputs:
+        return True
+    if spec.required:
+        where = f"{field}.loss_fn_inputs[{spec.name!r}]"
+        raise UsageError(f"{where} is missing", field=where)
+    return False
 
 
 def _check_input(
@@ -218,11 +240,7 @@ def _check_input(
     ignored: np.ndarray[Any, Any] | None,
 ) -> None:
     where = f"{field}.loss_fn_inputs[{spec.name!r}]"
-    tensor = datum.loss_fn_inputs.get(spec.name)
-    if tensor is None:
-        if spec.required:
-            raise UsageError(f"{where} is missing", field=where)
-        return
+    tensor = datum.loss_fn_inputs[spec.name]
     kinds = _INTEGERS if spec.dtype == "int" else (*_FLOATS, *_INTEGERS)
     if tensor.dtype not in kinds:
         raise UsageError(

@@ -1,14 +1,47 @@
-"""Waiting on an event loop: for a future that threads settle, and for it or the time."""
+"""Waiting: on an event loop for what threads settle, and in a thread for the next piece of work."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import TypeVar, final
 
 from loops_core.clock import Clock
 
 T = TypeVar("T")
+
+
+@final
+class Doorbell:
+    """Wakes one thread; rung by any number of others, and cheaper than a `threading.Event`."""
+
+    def __init__(self) -> None:
+        """Start with a bell that was not rung."""
+        self._rings: SimpleQueue[None] = SimpleQueue()
+
+    @property
+    def has_rung(self) -> bool:
+        """Return whether it was rung since it was last answered."""
+        return not self._rings.empty()
+
+    def ring(self) -> None:
+        """Wake the thread; a second time before it has answered does nothing."""
+        if self._rings.empty():
+            self._rings.put(None)
+
+    def answer(self) -> None:
+        """Forget that it was rung; whoever rings from now on is heard."""
+        try:
+            while True:
+                self._rings.get_nowait()
+        except Empty:
+            pass
+
+    def wait(self) -> None:
+        """Return once it has rung, and answer it."""
+        self._rings.get()
+        self.answer()
 
 
 async def settled(future: Future[T]) -> T:

@@ -110,7 +110,7 @@ class InstantTrainer:
         size = BatchSize(len(data), data[0].model_input.length)
         if size not in self._outputs:
             self._outputs[size] = make_output(size)
-        return self._outputs[size]
+        return self._outputs[size].model_copy()
 
     forward_backward = forward
 

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
-from tests.recovery.toy import PATIENCE_S, FakeClock, Gate, ToyMachine, save_of
+from tests.recovery.toy import PATIENCE_S, FakeClock, Gate, ToyMachine, look, save_of
 from tests.unit.loops_core.worker.conftest import OpenQueue
 
 from loops_core.clock import SystemClock
 from loops_core.errors import RemoteOpError, UnknownRequestError, UsageError, error_from_body
 from loops_core.types.operation import OperationKind, OperationStatus
-from loops_core.types.training import SaveWeightsResponse
+from loops_core.types.training import ForwardBackwardOutput, SaveWeightsResponse
 from loops_core.worker.results import make_error_body
 
 HOUR_S: Final = 3600.0
@@ -27,6 +27,22 @@ def test_a_result_is_read_as_often_as_one_likes(open_queue: OpenQueue) -> None:
     first = queue.wait(key, PATIENCE_S)
     assert first.result == SaveWeightsResponse(mode="toy", path="1:good")
     assert queue.wait(key, 0) == first
+
+
+def test_those_who_wait_get_equal_results_that_are_nobody_elses(
+    open_queue: OpenQueue, gate: Gate
+) -> None:
+    machine = ToyMachine(gate=gate)
+    queue = open_queue(machine)
+    key = queue.submit(*look())
+    gate.wait_for(key)
+    with ThreadPoolExecutor(2) as threads:
+        waits = [threads.submit(queue.wait, key, PATIENCE_S) for _ in range(2)]
+        gate.open()
+        results = [wait.result().result for wait in waits]
+    results.append(queue.wait(key, 0).result)
+    assert results == [ForwardBackwardOutput(loss=0.0)] * 3
+    assert len({id(result) for result in results}) == 3
 
 
 def test_what_waits_is_pending(open_queue: OpenQueue, gate: Gate) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
+import pytest
 from tests.recovery.toy import PATIENCE_S, FakeClock, Gate, ToyMachine, load_of, look, save_of
 from tests.unit.loops_core.worker.conftest import OpenQueue
 
+from loops_core.errors import CheckpointError
 from loops_core.types.training import ForwardBackwardOutput
 
 
@@ -68,3 +72,20 @@ def test_a_log_in_memory_forgets_everything(open_queue: OpenQueue) -> None:
     machine = ToyMachine()
     open_queue(machine)
     assert machine.names == []
+
+
+def test_a_log_of_another_version_is_refused_and_left_alone(
+    open_queue: OpenQueue, tmp_path: Path
+) -> None:
+    machine = ToyMachine()
+    machine.faults.add("save_fails")  # without a snapshot the log has to be read
+    queue = open_queue(machine, tmp_path)
+    key = queue.submit(*save_of("a"))
+    queue.wait(key, PATIENCE_S)
+    assert queue.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.sqlite")) as db:
+        db.execute("UPDATE bodies SET body = CAST(replace(body, 'LOOPSF2', 'LOOPSF1') AS BLOB)")
+        db.commit()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"entry 1 cannot be read.*version that wrote"):
+            open_queue(ToyMachine(), tmp_path)
