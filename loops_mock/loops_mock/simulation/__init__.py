@@ -1,0 +1,1 @@
+"""A world under one seed: client, transport, worker and clock on virtual time, and its faults."""
