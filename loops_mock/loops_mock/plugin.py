@@ -1,18 +1,19 @@
-"""The hooks of the mock: the backend `mock`, and base models whose name starts with `mock`."""
+"""The hooks of the mock: the backend `mock`, its base models, and what a `Watch` sees."""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final
 
-from loops_core.hooks import hookimpl
-from loops_core.protocols import Backend, BackendConfig
+from loops_core.hooks import RunEvent, TransportConfig, hookimpl
+from loops_core.protocols import Backend, BackendConfig, Transport
 from loops_mock.backend import MockBackend
 from loops_mock.config import ModelConfig
+from loops_mock.watching import active
 
 MODEL_NAME: Final = re.compile(r"mock[A-Za-z0-9._-]{0,60}")
 """The base models that this plugin resolves; each name has weights of its own."""
@@ -43,6 +44,28 @@ def loops_resolve_model(base_model: str) -> Path | None:
 def loops_model_names() -> Sequence[str]:
     """Return the name that documentation uses; any other that starts with `mock` is as good."""
     return ["mock-tiny"]
+
+
+@hookimpl(wrapper=True, tryfirst=True, specname="loops_transport")
+def watched_transport(
+    url: str, config: TransportConfig
+) -> Generator[None, Transport | None, Transport | None]:
+    """Let every open `Watch` see what goes over a new transport, whoever brings it."""
+    del config
+    transport = yield
+    return None if transport is None else active.watched(transport, url)
+
+
+@hookimpl
+def loops_run_opened(event: RunEvent) -> None:
+    """Tell every open `Watch`."""
+    active.run_opened(event)
+
+
+@hookimpl
+def loops_run_closed(event: RunEvent) -> None:
+    """Tell every open `Watch`."""
+    active.run_closed(event)
 
 
 def _write_once(path: Path, text: bytes) -> None:
