@@ -40,7 +40,7 @@ else
 TORCH ?= torch==$(TORCH_PIN)
 endif
 
-.PHONY: help quickstart test test-fast format lint imports types docs check bench clean distclean
+.PHONY: help quickstart test test-fast format lint imports types docs check bench mutants clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-12s%s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ check: format imports types test docs  ## everything a change has to pass
 
 bench: $(VENV)/.stamp-dev  ## measure import time and the cost of one operation
 	$(BIN)/python tools/bench.py $(ARGS)
+
+mutants: $(VENV)/.stamp-dev  ## count how many seeded faults the contract finds
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 clean:  ## remove caches and built things
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,11 +7,14 @@ from typing import Final
 from tests.mutants.faults.checkpoints import CHECKPOINTS
 from tests.mutants.faults.client import CLIENT
 from tests.mutants.faults.control import CONTROL
+from tests.mutants.faults.loads import LOADS
 from tests.mutants.faults.passes import PASSES
 from tests.mutants.faults.publishing import PUBLISHING
 from tests.mutants.faults.queue import QUEUE
+from tests.mutants.faults.retrying import RETRYING
 from tests.mutants.faults.sampling import SAMPLING
 from tests.mutants.faults.steps import STEPS
+from tests.mutants.faults.transport import TRANSPORT
 from tests.mutants.faults.wire import WIRE
 from tests.mutants.mutant import Mutant
 
@@ -20,6 +23,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     for mutant in (
         *PASSES,
         *STEPS,
+        *LOADS,
         *CHECKPOINTS,
         *PUBLISHING,
         *SAMPLING,
@@ -27,6 +31,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
         *CONTROL,
         *WIRE,
         *CLIENT,
+        *RETRYING,
+        *TRANSPORT,
     )
 }
 """Every mutant by its id."""

@@ -5,7 +5,6 @@ A place is named by its syntax, not by its text: comments, line breaks and quote
 
 from __future__ import annotations
 
-import __future__
 import ast
 import copy
 import functools
@@ -17,7 +16,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Final, cast, final
 
-_FLAGS: Final = __future__.annotations.compiler_flag
+_FLAGS: Final = annotations.compiler_flag
+"""As in the modules that are changed: annotations are not evaluated."""
 
 _EDITED: Final = "__edited__"
 """Where a function keeps its changed definition, so that it can be changed once more."""
@@ -29,7 +29,7 @@ Undo = Callable[[], None]
 
 
 class StaleMutantError(Exception):
-    """What a mutant wants to change is not there, or more than once: the mutant has to be mended."""
+    """What a mutant wants to change is not there, or not once: the mutant has to be mended."""
 
 
 @final
@@ -181,7 +181,7 @@ class _Expression(ast.NodeTransformer):
         if isinstance(node, ast.expr) and ast.dump(node) == self._old:
             self.count += 1
             return self._new
-        return cast("ast.AST", self.generic_visit(node))
+        return self.generic_visit(node)
 
 
 def _compiled(definition: Definition, function: FunctionType) -> CodeType:
@@ -196,8 +196,6 @@ def _compiled(definition: Definition, function: FunctionType) -> CodeType:
     code = compile(module, f"<mutant of {function.__qualname__}>", "exec", _FLAGS, True)
     for name in ("outer", definition.name) if free else (definition.name,):
         code = next(
-            each
-            for each in code.co_consts
-            if isinstance(each, CodeType) and each.co_name == name
+            each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == name
         )
     return code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -44,7 +44,7 @@ class Mutant:
         return self.room not in ("client", "transport")
 
     @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Have the fault in this process while the block runs.
 
         Raises:

@@ -46,5 +46,3 @@ def test_there_are_enough_mutants_with_a_name_and_a_story_each() -> None:
 def test_a_change_without_its_place_is_an_error(change: Edit | Value) -> None:
     with pytest.raises(StaleMutantError):
         change.apply()
-
-

@@ -24,10 +24,16 @@ CONTROL: Final = (
         "a run gets a new paired sampler at each publish",
         "worker",
         (
-            Edit(f"{_CONTROL}._find_or_add_sampler", "make_id() if paired is None else paired.id",
-                 "make_id()"),
-            Edit(f"{_CONTROL}._find_or_add_sampler", "if paired is None:\n"
-                 "    make(None, sampler_id)", "make(None, sampler_id)"),
+            Edit(
+                f"{_CONTROL}._find_or_add_sampler",
+                "make_id() if paired is None else paired.id",
+                "make_id()",
+            ),
+            Edit(
+                f"{_CONTROL}._find_or_add_sampler",
+                "if paired is None:\n    make(None, sampler_id)",
+                "make(None, sampler_id)",
+            ),
         ),
     ),
     Mutant(
@@ -58,7 +64,11 @@ CONTROL: Final = (
         "create.session-unchecked",
         "a trainer can be made in a session that never was",
         "worker",
-        (Edit(f"{_CONTROL}.create_trainer", "self._check_session(body.session_id, owner)", "pass"),),
+        (
+            Edit(
+                f"{_CONTROL}.create_trainer", "self._check_session(body.session_id, owner)", "pass"
+            ),
+        ),
         over_http=True,
     ),
     Mutant(

@@ -197,12 +197,20 @@ QUEUE: Final = (
                 "self._queued.pop(operation_id, None) is not None",
                 "operation_id in self._queued",
             ),
-            Edit(f"{_LOG}.cancel", "if was_queued:\n"
-                 "    ended = make_cancelled(operation_id, finished_s=self._clock.now())\n"
-                 "    self._end(entry, replace(ended, kind=entry.kind))", "pass"),
-            Edit(f"{_QUEUE}.cancel", "if cancelled.was_queued:\n"
-                 "    self._room.release(cancelled.num_bytes)\n"
-                 "    self._results.settle(cancelled.outcome)", "pass"),
+            Edit(
+                f"{_LOG}.cancel",
+                "if was_queued:\n"
+                "    ended = make_cancelled(operation_id, finished_s=self._clock.now())\n"
+                "    self._end(entry, replace(ended, kind=entry.kind))",
+                "pass",
+            ),
+            Edit(
+                f"{_QUEUE}.cancel",
+                "if cancelled.was_queued:\n"
+                "    self._room.release(cancelled.num_bytes)\n"
+                "    self._results.settle(cancelled.outcome)",
+                "pass",
+            ),
             Edit(
                 f"{_QUEUE}.cancel",
                 "cancelled.outcome.state is EntryState.CANCELLED",

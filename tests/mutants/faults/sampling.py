@@ -22,9 +22,14 @@ SAMPLING: Final = (
         "sample.zero-temperature-random",
         "temperature 0 does not take the most likely token",
         "sampler",
-        (Edit(f"{_MOCK}:_choose", "temperature == 0.0", "False and temperature"),
-         Edit(f"{_MOCK}:_choose", "(logits - float(logits.max())) / temperature",
-              "(logits - float(logits.max())) / (temperature or 1.0)")),
+        (
+            Edit(f"{_MOCK}:_choose", "temperature == 0.0", "False and temperature"),
+            Edit(
+                f"{_MOCK}:_choose",
+                "(logits - float(logits.max())) / temperature",
+                "(logits - float(logits.max())) / (temperature or 1.0)",
+            ),
+        ),
     ),
     Mutant(
         "sample.seed-ignored",
@@ -106,9 +111,7 @@ SAMPLING: Final = (
             Edit(
                 f"{_SAMPLER}._draw",
                 "sequence.stop_reason = 'stop'",
-                "sequence.stop_reason = 'stop'\n"
-                "sequence.tokens.pop()\n"
-                "sequence.logprobs.pop()",
+                "sequence.stop_reason = 'stop'\nsequence.tokens.pop()\nsequence.logprobs.pop()",
             ),
         ),
     ),
@@ -144,8 +147,7 @@ SAMPLING: Final = (
             Edit(
                 f"{_SAMPLER}._draw",
                 "float(np.float32(log_probs[row, token]))",
-                "float(np.float32(log_softmax(logits / (request.temperature or 1.0))"
-                "[row, token]))",
+                "float(np.float32(log_softmax(logits / (request.temperature or 1.0))[row, token]))",
             ),
         ),
     ),

@@ -217,10 +217,15 @@ STEPS: Final = (
         "steps.metrics-stale",
         "metrics report the learning rate of a default",
         "mock-backend",
-        (Edit(_ADAM, "{'grad_norm': norm, 'learning_rate': params.learning_rate, "
-              "'step': float(step), 'active_tokens': float(pending.active)}",
-              "{'grad_norm': norm, 'learning_rate': 0.0001, "
-              "'step': float(step), 'active_tokens': float(pending.active)}"),),
+        (
+            Edit(
+                _ADAM,
+                "{'grad_norm': norm, 'learning_rate': params.learning_rate, "
+                "'step': float(step), 'active_tokens': float(pending.active)}",
+                "{'grad_norm': norm, 'learning_rate': 0.0001, "
+                "'step': float(step), 'active_tokens': float(pending.active)}",
+            ),
+        ),
     ),
 )
 """The faults of optimizer steps."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from loops_core.errors import BusyError, NotFoundError, UnknownRequestError, UsageError
 from tests.mutants.editing import Edit, Value
 from tests.mutants.mutant import Mutant
+
+from loops_core.errors import BusyError, NotFoundError, UnknownRequestError, UsageError
 
 _STATUS_OF: Final = "loops_transport_http.wire.errors:STATUS_OF"
 _FRONT: Final = "loops_transport_http.server.app:Front"
@@ -19,8 +20,10 @@ WIRE: Final = (
         "wire.validation-400",
         "a malformed request looks like a hang: it is answered 400, which clients retry",
         "server",
-        (Value(_STATUS_OF, lambda known: {**known, UsageError: HTTPStatus.BAD_REQUEST}),
-         Value("loops_transport_http.wire.names:FINAL_ERROR", lambda _: "00")),
+        (
+            Value(_STATUS_OF, lambda known: {**known, UsageError: HTTPStatus.BAD_REQUEST}),
+            Value("loops_transport_http.wire.names:FINAL_ERROR", lambda _: "00"),
+        ),
     ),
     Mutant(
         "wire.validation-500",
@@ -44,8 +47,13 @@ WIRE: Final = (
         "wire.conflict-500",
         "a used key is answered 500, and the client goes on retrying",
         "server",
-        (Edit("loops_transport_http.wire.errors:status_of",
-              "int(STATUS_OF[cls])", "int(STATUS_OF[cls]) if STATUS_OF[cls] != 409 else 500"),),
+        (
+            Edit(
+                "loops_transport_http.wire.errors:status_of",
+                "int(STATUS_OF[cls])",
+                "int(STATUS_OF[cls]) if STATUS_OF[cls] != 409 else 500",
+            ),
+        ),
     ),
     Mutant(
         "wire.endless-500",
@@ -79,8 +87,10 @@ WIRE: Final = (
         "wire.poll-not-held",
         "polls come back at once, and clients ask a thousand times a second",
         "server",
-        (Edit(f"{_CALLS}:_hold_s", "min(seconds, names.LONGEST_HOLD_S)", "0.0 * seconds"),
-         Edit(f"{_CALLS}:_hold_s", "return names.LONGEST_HOLD_S", "return 0.0")),
+        (
+            Edit(f"{_CALLS}:_hold_s", "min(seconds, names.LONGEST_HOLD_S)", "0.0 * seconds"),
+            Edit(f"{_CALLS}:_hold_s", "return names.LONGEST_HOLD_S", "return 0.0"),
+        ),
     ),
     Mutant(
         "wire.pending-200",

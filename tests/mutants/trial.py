@@ -1,0 +1,145 @@
+"""One mutant's trial: the rules are run against a service with the fault, until one finds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, final
+
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
+
+from loops_mock.contract.rule import Rule, all_rules
+from loops_mock.contract.running import Outcome, RuleResult, run_rules
+from loops_mock.contract.target import Target
+
+RULE_LIMIT_S: Final = 20.0
+"""A rule that takes longer ends as an error: that is how a fault that hangs is found."""
+
+BASE_MODEL: Final = "mock-tiny"
+KEY: Final = "a-key-of-the-mutants"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What came of one mutant.
+
+    Attributes:
+        mutant: its id.
+        rule: the rule that found it; None = none did.
+        outcome: how the rule ended: it failed, or the check itself ended with an error.
+        message: what the rule had expected.
+        calls: the calls that show it, polls that found nothing yet left out.
+        num_rules: how many rules were run.
+        seconds: how long it took.
+    """
+
+    mutant: str
+    rule: str | None
+    outcome: str = ""
+    message: str = ""
+    calls: tuple[str, ...] = ()
+    num_rules: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the trial whose fields a JSON object has."""
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**{**fields, "calls": tuple(fields["calls"])})  # type: ignore[arg-type]  # ours
+
+    @property
+    def is_found(self) -> bool:
+        """Return whether a rule found the fault."""
+        return self.rule is not None
+
+
+def try_mutant(mutant: Mutant, rule_ids: Sequence[str], *, limit_s: float) -> Trial:
+    """Return what came of a mutant, whose fault this process has from now on.
+
+    Args:
+        mutant: the fault.
+        rule_ids: the rules that pass without it, in the order in which they are tried.
+        limit_s: no further rule is begun after so many seconds.
+    """
+    start = time.perf_counter()
+    known = {rule.id: rule for rule in all_rules()}
+    num_rules = 0
+    with contextlib.ExitStack() as resources:
+        if not (mutant.is_served and mutant.is_in_server):
+            resources.enter_context(mutant.applied())
+        target = resources.enter_context(open_target(mutant))
+        for rule_id in rule_ids:
+            if time.perf_counter() - start > limit_s:
+                break
+            num_rules += 1
+            result = _result_of(target, known[rule_id])
+            if result.outcome in (Outcome.FAILED, Outcome.ERROR):
+                return Trial(
+                    mutant=mutant.id,
+                    rule=rule_id,
+                    outcome=result.outcome.value,
+                    message=result.message,
+                    calls=tuple(f"{made.asked} -> {made.answered}" for made in result.calls),
+                    num_rules=num_rules,
+                    seconds=time.perf_counter() - start,
+                )
+    seconds = time.perf_counter() - start
+    return Trial(mutant=mutant.id, rule=None, num_rules=num_rules, seconds=seconds)
+
+
+def passing_rules(*, is_served: bool) -> dict[str, RuleResult]:
+    """Return the result of every rule against a service without a fault."""
+    target = open_served(None) if is_served else open_inproc()
+    with target as opened:
+        report = run_rules(opened.subject, all_rules(), timeout_s=RULE_LIMIT_S)
+    return {result.rule.id: result for result in report.results}
+
+
+def _result_of(target: Target, rule: Rule) -> RuleResult:
+    return run_rules(target.subject, [rule], timeout_s=RULE_LIMIT_S).results[0]
+
+
+def open_target(mutant: Mutant) -> contextlib.AbstractContextManager[Target]:
+    """Return the service that a mutant is looked for in."""
+    if mutant.is_served:
+        return open_served(mutant if mutant.is_in_server else None)
+    return open_inproc()
+
+
+def open_inproc() -> Target:
+    """Return the mock in this process."""
+    return Target("inproc:mock?data_dir=:memory:", base_model=BASE_MODEL)
+
+
+@contextlib.contextmanager
+def open_served(mutant: Mutant | None) -> Generator[Target]:
+    """Return the mock behind HTTP, in a process of its own that has the fault."""
+    command = [sys.executable, "-m", "tests.mutants.served", "" if mutant is None else mutant.id]
+    options = ["--backend", "mock", "--base-model", BASE_MODEL, "--data-dir", ":memory:"]
+    options += ["--port", "0", "--api-key", KEY, "--json"]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            started: dict[str, Any] = json.loads(process.stdout.readline() or "{}")
+            if "url" not in started:
+                raise RuntimeError(f"the server of {mutant and mutant.id} did not start")
+            with Target(started["url"], api_key=KEY, base_model=BASE_MODEL) as target:
+                yield target
+        finally:
+            process.kill()
+
+
+def find_mutant(mutant_id: str) -> Mutant:
+    """Return a mutant by its id."""
+    if mutant_id not in MUTANTS:
+        raise SystemExit(f"there is no mutant {mutant_id!r}")
+    return MUTANTS[mutant_id]
