@@ -60,6 +60,12 @@ def make_rows(
     """
     if not data:
         raise UsageError("data is empty; expected at least one Datum", field="data")
+    if len(data) % loss.rows_per_term:
+        raise UsageError(
+            f"data holds {len(data)} datums; {loss.name} expected a multiple of "
+            f"{loss.rows_per_term}: chosen and rejected in turn",
+            field="data",
+        )
     rows: list[Row] = []
     for number, datum in enumerate(data):
         where = f"data[{number}]"

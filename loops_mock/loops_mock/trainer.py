@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
 from loops_core.errors import CheckpointError, UnsupportedError, UsageError
-from loops_core.protocols import LossFunction, TrainerDescription
+from loops_core.protocols import LossSettings, TrainerDescription
+from loops_core.protocols.loss_settings import complete_settings
+from loops_core.protocols.loss_specs import SKIP_NORMALIZATION
 from loops_core.types.datum import Datum
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
 from loops_mock import files
-from loops_mock.losses import LOSSES, SKIP_NORMALIZATION
+from loops_mock.losses import EXACT_LOSSES, LOSSES, ExactLoss
 from loops_mock.model import Model, make_adapter
-from loops_mock.passes import (
-    Gradient,
-    RowResult,
-    add_gradients,
-    make_output,
-    run_backward,
-    run_forward,
-)
+from loops_mock.outputs import MAX_TOP_K, make_output
+from loops_mock.passes import Gradient, PassResult, add_gradients, run_backward, run_forward
 from loops_mock.rows import make_rows
 from loops_mock.state import Pending, TrainerState, apply_adam
 
 ALPHA: Final = 32.0
 """The alpha of a fresh adapter, whatever its rank."""
-
-Settings = Mapping[str, float | bool]
 
 
 @final
@@ -45,6 +39,7 @@ class MockTrainer:
         self._model = model
         self._base_model = base_model
         self._max_seq_len = max_seq_len
+        self._max_top_k = min(MAX_TOP_K, model.config.vocab_size)
         self._state: TrainerState | None = None
 
     def describe(self) -> TrainerDescription:
@@ -54,6 +49,7 @@ class MockTrainer:
             max_seq_len=self._max_seq_len,
             max_lora_rank=files.MAX_RANK,
             losses=LOSSES,
+            max_top_k_logprobs=self._max_top_k,
         )
 
     @property
@@ -84,8 +80,9 @@ class MockTrainer:
         top_k_logprobs: int = 0,
     ) -> ForwardBackwardOutput:
         """Return loss and outputs; see `Trainer.forward`."""
-        loss, settings = _choose_loss(loss_fn, loss_fn_config, top_k_logprobs)
-        return make_output(self._run(data, loss, settings), settings)
+        loss, settings = self._choose(loss_fn, loss_fn_config, top_k_logprobs)
+        result = self._run(data, loss, settings)
+        return make_output(result, loss.function, settings, top_k=top_k_logprobs)
 
     def forward_backward(
         self,
@@ -96,8 +93,8 @@ class MockTrainer:
         top_k_logprobs: int = 0,
     ) -> ForwardBackwardOutput:
         """Return loss and outputs, add to the gradients; see `Trainer.forward_backward`."""
-        loss, settings = _choose_loss(loss_fn, loss_fn_config, top_k_logprobs)
-        state, skip = self._need_state(), bool(settings[SKIP_NORMALIZATION])
+        loss, settings = self._choose(loss_fn, loss_fn_config, top_k_logprobs)
+        state, skip = self._need_state(), bool(settings.get(SKIP_NORMALIZATION))
         pending = state.pending
         if pending is not None and pending.skip_normalization != skip:
             raise UsageError(
@@ -105,16 +102,15 @@ class MockTrainer:
                 "optim_step; expected the same in all of them; call optim_step in between",
                 field="loss_fn_config",
             )
-        results = self._run(data, loss, settings)
+        result = self._run(data, loss, settings)
         gradient: Gradient | None = None if pending is None else pending.gradient
-        for result in results:
-            added = run_backward(self._model, state.adapter, result, loss, settings)
+        for row, slope in zip(result.rows, result.slopes, strict=True):
+            added = run_backward(self._model, state.adapter, row, loss, settings, slope=slope)
             gradient = added if gradient is None else add_gradients(gradient, added)
-        assert gradient is not None  # there is at least one result
-        active = sum(result.row.num_active for result in results)
+        assert gradient is not None  # there is at least one row
         before = 0 if pending is None else pending.active
-        output = make_output(results, settings)
-        self._state = replace(state, pending=Pending(gradient, before + active, skip))
+        output = make_output(result, loss.function, settings, top_k=top_k_logprobs)
+        self._state = replace(state, pending=Pending(gradient, before + result.num_active, skip))
         return output
 
     def optim_step(self, adam_params: AdamParams) -> dict[str, float]:
@@ -157,40 +153,28 @@ class MockTrainer:
             raise UsageError("the trainer holds no adapter; expected init or load before this call")
         return self._state
 
-    def _run(
-        self, data: Sequence[Datum], loss: LossFunction, settings: Settings
-    ) -> list[RowResult]:
+    def _run(self, data: Sequence[Datum], loss: ExactLoss, settings: LossSettings) -> PassResult:
         adapter = self._need_state().adapter
         rows = make_rows(
             data,
-            loss,
+            loss.function,
             vocab_size=self._model.config.vocab_size,
             max_seq_len=self._max_seq_len,
         )
-        return [run_forward(self._model, adapter, row, loss, settings) for row in rows]
+        return run_forward(self._model, adapter, rows, loss, settings)
 
-
-def _choose_loss(
-    loss_fn: str, loss_fn_config: LossFnConfig, top_k_logprobs: int
-) -> tuple[LossFunction, Settings]:
-    """Return the loss and its settings, with defaults for those that are not given."""
-    if loss_fn not in LOSSES:
-        raise UsageError(
-            f"loss_fn is {loss_fn!r}; expected one of {', '.join(LOSSES)}", field="loss_fn"
-        )
-    if top_k_logprobs:
-        raise UnsupportedError(
-            f"top_k_logprobs is {top_k_logprobs}; expected 0: the mock backend returns none",
-            field="top_k_logprobs",
-        )
-    loss = LOSSES[loss_fn]
-    settings: dict[str, float | bool] = {spec.name: spec.default for spec in loss.settings}
-    for name, value in loss_fn_config.items():
-        if name not in settings or type(value) is not type(settings[name]):
-            kinds = {key: type(default).__name__ for key, default in settings.items()}
+    def _choose(
+        self, loss_fn: str, loss_fn_config: LossFnConfig, top_k_logprobs: int
+    ) -> tuple[ExactLoss, LossSettings]:
+        """Return the loss and its settings, with defaults for those that are not given."""
+        if loss_fn not in EXACT_LOSSES:
             raise UsageError(
-                f"loss_fn_config[{name!r}] is {value!r}; expected keys of {kinds}",
-                field="loss_fn_config",
+                f"loss_fn is {loss_fn!r}; expected one of {', '.join(LOSSES)}", field="loss_fn"
             )
-        settings[name] = value  # type: ignore[assignment]  # it has the type of its default
-    return loss, settings
+        if not 0 <= top_k_logprobs <= self._max_top_k:
+            raise UnsupportedError(
+                f"top_k_logprobs is {top_k_logprobs}; expected 0 to {self._max_top_k}",
+                field="top_k_logprobs",
+            )
+        loss = EXACT_LOSSES[loss_fn]
+        return loss, complete_settings(loss.function, loss_fn_config)

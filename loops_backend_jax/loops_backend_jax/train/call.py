@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import final
 
 import numpy as np
 
@@ -22,12 +22,10 @@ from loops_backend_jax.train.step import (
     forward_pass,
     zero_gradients,
 )
-from loops_core.errors import UsageError
-from loops_core.protocols import LossFunction, LossSetting
+from loops_core.errors import UnsupportedError
+from loops_core.protocols import LossFunction
+from loops_core.protocols.loss_settings import complete_settings
 from loops_core.types.training import LossFnConfig
-
-SettingValue: TypeAlias = float | int | bool | str
-"""What a loss's configuration may hold; JSON tells 1 and 1.0 apart no more than we do."""
 
 
 @final
@@ -60,36 +58,21 @@ def make_plan(
 
     Raises:
         UsageError: a key that the loss does not know, or a value of the wrong type or size.
+        UnsupportedError: a loss that combines rows.
     """
-    known = {setting.name: setting for setting in loss.settings}
-    chosen = {name: setting.default for name, setting in known.items()}
-    for name, value in loss_fn_config.items():
-        if name not in known:
-            raise UsageError(
-                f"loss_fn_config[{name!r}] is unknown to {loss.name}; expected"
-                f" {', '.join(known) or 'no settings'}",
-                field="loss_fn_config",
-            )
-        chosen[name] = _read_setting(known[name], value=value)
+    if loss.combine is not None:
+        raise UnsupportedError(
+            f"loss_fn {loss.name!r} combines rows; expected a loss that is a sum over positions:"
+            " this backend offers no other yet",
+            field="loss_fn",
+        )
+    chosen = complete_settings(loss, loss_fn_config)
     return PassPlan(
         model=model,
         compute=loss.compute,
         loss_settings=tuple(sorted(chosen.items())),
         max_logits_bytes=settings.max_logits_bytes,
     )
-
-
-def _read_setting(setting: LossSetting, *, value: SettingValue) -> float | bool:
-    field, default = f"loss_fn_config[{setting.name!r}]", setting.default
-    if isinstance(value, str) or isinstance(value, bool) != isinstance(default, bool):
-        raise UsageError(
-            f"{field} is {value!r}; expected a {type(default).__name__}", field="loss_fn_config"
-        )
-    low = -math.inf if setting.minimum is None else setting.minimum
-    high = math.inf if setting.maximum is None else setting.maximum
-    if not (low <= value <= high and math.isfinite(value)):
-        raise UsageError(f"{field} is {value}; expected {low} to {high}", field="loss_fn_config")
-    return value if isinstance(value, bool) else float(value)
 
 
 def run_call(

@@ -6,7 +6,14 @@ Each Protocol's docstring is its contract. Whoever fulfils it plugs in through `
 from __future__ import annotations
 
 from loops_core.protocols.backend import Backend, BackendConfig, RunSpec
-from loops_core.protocols.losses import Array, LossFunction, LossInput, LossSetting
+from loops_core.protocols.losses import (
+    Array,
+    LossFunction,
+    LossInput,
+    LossSetting,
+    LossSettings,
+    LossSpec,
+)
 from loops_core.protocols.sampling import (
     SampledTokens,
     SampleHandle,
@@ -30,6 +37,8 @@ __all__ = [
     "LossFunction",
     "LossInput",
     "LossSetting",
+    "LossSettings",
+    "LossSpec",
     "RunSpec",
     "SampleHandle",
     "SampleOutcome",

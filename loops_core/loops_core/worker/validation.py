@@ -7,14 +7,14 @@ refused call has changed nothing.
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from loops_core.errors import UnsupportedError, UsageError
-from loops_core.protocols import LossFunction, LossInput, LossSetting, TrainerDescription
+from loops_core.protocols import LossFunction, LossInput, TrainerDescription
+from loops_core.protocols.loss_settings import complete_settings
 from loops_core.types.datum import Datum, EncodedTextChunk
 from loops_core.types.operation import (
     ForwardBody,
@@ -24,7 +24,7 @@ from loops_core.types.operation import (
     SaveWeightsForSamplerBody,
 )
 from loops_core.types.tensor import TensorData
-from loops_core.types.training import IGNORED_TARGET, LossFnConfig
+from loops_core.types.training import IGNORED_TARGET
 from loops_core.worker.checkpoints import check_name
 
 _PROTOCOL_INPUTS: Final = frozenset(
@@ -60,7 +60,8 @@ def check_forward(body: ForwardBody, trainer: TrainerDescription) -> None:
     if not body.data:
         raise UsageError("data is empty: expected at least one datum", field="data")
     loss = _known_loss(body.loss_fn, trainer)
-    check_config(body.loss_fn_config or {}, loss)
+    complete_settings(loss, body.loss_fn_config or {})
+    _check_groups(body.data, loss)
     if body.top_k_logprobs > trainer.max_top_k_logprobs:
         raise UnsupportedError(
             f"top_k_logprobs={body.top_k_logprobs} is not offered by this backend: "
@@ -90,32 +91,13 @@ def _known_loss(loss_fn: str, trainer: TrainerDescription) -> LossFunction:
     return trainer.losses[loss_fn]
 
 
-def check_config(config: LossFnConfig, loss: LossFunction) -> None:
-    """Raise `UsageError` for a setting that the loss does not have, or a value it does not take."""
-    settings = {setting.name: setting for setting in loss.settings}
-    for name, value in config.items():
-        field = f"loss_fn_config[{name!r}]"
-        if name not in settings:
-            expected = ", ".join(sorted(settings)) or "no settings"
-            raise UsageError(
-                f"{field} is not a setting of {loss.name}: expected {expected}"
-                + _did_you_mean(name, settings),
-                field=field,
-            )
-        _check_setting(field, settings[name], value=value)
-
-
-def _check_setting(field: str, setting: LossSetting, *, value: float | bool | str) -> None:
-    if isinstance(setting.default, bool):
-        if not isinstance(value, bool):
-            raise UsageError(f"{field} must be true or false, not {value!r}", field=field)
-        return
-    if isinstance(value, bool | str) or not math.isfinite(value):
-        raise UsageError(f"{field} must be a finite number, not {value!r}", field=field)
-    low = -math.inf if setting.minimum is None else setting.minimum
-    high = math.inf if setting.maximum is None else setting.maximum
-    if not low <= value <= high:
-        raise UsageError(f"{field} must be from {low} to {high}, not {value!r}", field=field)
+def _check_groups(data: Sequence[Datum], loss: LossFunction) -> None:
+    if len(data) % loss.rows_per_term:
+        raise UsageError(
+            f"data holds {len(data)} datums: {loss.name} expects a multiple of "
+            f"{loss.rows_per_term}: chosen and rejected in turn",
+            field="data",
+        )
 
 
 def _check_datum(

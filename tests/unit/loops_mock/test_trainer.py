@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from loops_core.errors import CheckpointError, LoopsError, UnsupportedError, UsageError
 from loops_core.types.datum import Datum, ImageChunk, ModelInput
 from loops_core.types.tensor import TensorData
-from loops_core.types.training import AdamParams, LossFnConfig
+from loops_core.types.training import AdamParams, LossFnConfig, LossFnType
 from loops_mock.trainer import MockTrainer
 
 ADAM = AdamParams(learning_rate=0.05)
@@ -255,11 +256,11 @@ def bad_calls(
         )
 
     return {
-        "loss_fn": lambda: train("ppo"),
+        "loss_fn": lambda: train("focal"),
         "config key": lambda: train(beta=1.0),
         "config type": lambda: train(skip_token_normalization=1),
         "mixed normalisation": lambda: train(skip_token_normalization=True),
-        "top_k_logprobs": lambda: train(top_k=3),
+        "top_k_logprobs": lambda: train(top_k=12),
         "learning rate": lambda: trainer.optim_step(AdamParams(learning_rate=1e300)),
         "rank 0": lambda: trainer.init(rank=0, seed=0),
         "rank -1": lambda: trainer.init(rank=-1, seed=0),
@@ -310,5 +311,6 @@ def test_close_may_be_called_twice(trainer: MockTrainer) -> None:
 def test_the_description_says_what_is_offered(trainer: MockTrainer) -> None:
     described = trainer.describe()
     assert (described.vocab_size, described.max_seq_len) == (11, 32)
-    assert list(described.losses) == ["cross_entropy"]
+    assert set(described.losses) == set(get_args(LossFnType))
+    assert described.max_top_k_logprobs == 11  # the vocabulary; 20 where that is larger
     trainer.init(rank=described.max_lora_rank, seed=0)

@@ -44,15 +44,15 @@ def test_equal_plans_compile_once() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"gamma": 1.0}, r"'gamma'\] is unknown to bounded; expected beta, skip"),
-        ({"beta": "0.5"}, r"'beta'\] is '0.5'; expected a float"),
-        ({"beta": True}, r"'beta'\] is True; expected a float"),
-        ({"beta": 1.5}, r"'beta'\] is 1.5; expected 0.0 to 1.0"),
+        ({"gamma": 1.0}, r"'gamma'\] is not a setting of bounded: expected beta, skip"),
+        ({"beta": "0.5"}, r"'beta'\] is '0.5': expected a finite number"),
+        ({"beta": True}, r"'beta'\] is True: expected a finite number"),
+        ({"beta": 1.5}, r"'beta'\] is 1.5: expected a number from 0.0 to 1.0"),
         ({"beta": float("nan")}, r"'beta'\] is nan"),
-        ({"skip": 1.0}, r"'skip'\] is 1.0; expected a bool"),
+        ({"skip": 1.0}, r"'skip'\] is 1.0: expected true or false"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(config: LossFnConfig, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         plan(config)
-    assert caught.value.field == "loss_fn_config"
+    assert caught.value.field == f"loss_fn_config[{next(iter(config))!r}]"

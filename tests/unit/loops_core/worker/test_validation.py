@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from loops_core.errors import UnsupportedError, UsageError
-from loops_core.protocols import LossFunction, LossInput, LossSetting, TrainerDescription
+from loops_core.protocols import (
+    LossFunction,
+    LossInput,
+    LossSetting,
+    TrainerDescription,
+    loss_specs,
+)
 from loops_core.types.datum import Datum, ExternalRef, ImageChunk, ModelInput
 from loops_core.types.operation import ForwardBody, InitTrainerServerBody, SaveStateBody
 from loops_core.types.tensor import TensorData
@@ -35,11 +41,12 @@ PPO = LossFunction(
     ),
     settings=(LossSetting(name="clip_low_threshold", default=0.8, minimum=0.0, maximum=1.0),),
 )
+PAIRS = LossFunction.from_spec(loss_specs.DPO, compute=_no_loss, combine=_no_loss)
 TRAINER = TrainerDescription(
     vocab_size=10,
     max_seq_len=4,
     max_lora_rank=8,
-    losses={loss.name: loss for loss in (CROSS_ENTROPY, PPO)},
+    losses={loss.name: loss for loss in (CROSS_ENTROPY, PPO, PAIRS)},
 )
 
 
@@ -99,6 +106,13 @@ def test_two_targets_a_position_need_a_loss_that_takes_them() -> None:
     body = _ppo(_floats(0.5), _floats(0.1, 0.2, 0.3), target_tokens=pairs)
     with pytest.raises(UsageError, match=r"shape \(3, 2\)"):
         check_operation(body, TRAINER)
+
+
+def test_half_a_pair_is_refused() -> None:
+    ref = _floats(-1, -1, -1)
+    check_operation(ForwardBody(data=[_datum(ref_logprobs=ref)] * 2, loss_fn="dpo"), TRAINER)
+    with pytest.raises(UsageError, match="data holds 3 datums: dpo expects a multiple of 2"):
+        check_operation(ForwardBody(data=[_datum(ref_logprobs=ref)] * 3, loss_fn="dpo"), TRAINER)
 
 
 def test_images_and_routing_are_refused_by_name() -> None:
