@@ -9,6 +9,7 @@ from tests.mutants.mutant import Mutant
 
 _TRAINER: Final = "loops_mock.trainer:MockTrainer"
 _PASSES: Final = "loops_mock.passes"
+_OUTPUTS: Final = "loops_mock.outputs"
 _ROWS: Final = "loops_mock.rows"
 
 PASSES: Final = (
@@ -19,7 +20,7 @@ PASSES: Final = (
         (
             Edit(
                 f"{_TRAINER}.forward",
-                "return make_output(self._run(data, loss, settings), settings)",
+                "return make_output(result, loss.function, settings, top_k=top_k_logprobs)",
                 "return self.forward_backward("
                 "data, loss_fn=loss_fn, loss_fn_config=loss_fn_config)",
             ),
@@ -56,8 +57,8 @@ PASSES: Final = (
         (
             Edit(
                 f"{_TRAINER}.forward_backward",
-                "Pending(gradient, before + active, skip)",
-                "Pending(gradient, active, skip)",
+                "Pending(gradient, before + result.num_active, skip)",
+                "Pending(gradient, result.num_active, skip)",
             ),
         ),
     ),
@@ -80,8 +81,8 @@ PASSES: Final = (
         (
             Edit(
                 f"{_PASSES}:run_backward",
-                "np.where(row.active, derivative, 0.0)",
-                "np.broadcast_to(derivative, row.active.shape).copy()",
+                "np.where(row.active, slope * derivative, 0.0)",
+                "np.broadcast_to(slope * derivative, row.active.shape).copy()",
             ),
         ),
     ),
@@ -91,9 +92,9 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_PASSES}:_make_tensors",
-                "np.where(result.row.scored, result.logprobs, np.nan)",
-                "result.logprobs",
+                f"{_OUTPUTS}:_make_tensors",
+                "logprobs[~row.scored] = np.nan",
+                "pass",
             ),
         ),
     ),
@@ -137,13 +138,25 @@ PASSES: Final = (
         "passes.loss-is-sum",
         "the reported loss grows with the batch: it is a sum, not the mean over active tokens",
         "mock-backend",
-        (Edit(f"{_PASSES}:make_output", "loss_sum / max(active, 1)", "loss_sum"),),
+        (
+            Edit(
+                f"{_OUTPUTS}:make_output",
+                "result.loss_sum / max(active, 1.0)",
+                "result.loss_sum",
+            ),
+        ),
     ),
     Mutant(
         "passes.loss-per-datum",
         "the reported loss is divided by examples, not by tokens",
         "mock-backend",
-        (Edit(f"{_PASSES}:make_output", "loss_sum / max(active, 1)", "loss_sum / len(results)"),),
+        (
+            Edit(
+                f"{_OUTPUTS}:make_output",
+                "result.loss_sum / max(active, 1.0)",
+                "result.loss_sum / len(result.rows)",
+            ),
+        ),
     ),
     Mutant(
         "passes.outputs-reversed",
@@ -151,9 +164,9 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_PASSES}:make_output",
-                "[_make_tensors(result) for result in results]",
-                "[_make_tensors(result) for result in results][::-1]",
+                f"{_OUTPUTS}:make_output",
+                "[_make_tensors(row, loss, top_k) for row in result.rows]",
+                "[_make_tensors(row, loss, top_k) for row in result.rows][::-1]",
             ),
         ),
     ),
@@ -163,7 +176,7 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_PASSES}:run_forward",
+                f"{_PASSES}:_run_row",
                 "np.take_along_axis(log_probs, row.targets, axis=1)",
                 "np.take_along_axis(log_probs, np.roll(row.targets, 1, axis=0), axis=1)",
             ),
@@ -197,7 +210,7 @@ PASSES: Final = (
         "passes.skip-not-echoed",
         "custom losses are refused: skip_token_normalization is not confirmed",
         "mock-backend",
-        (Edit(f"{_PASSES}:make_output", "settings[SKIP_NORMALIZATION]", "False"),),
+        (Edit(f"{_OUTPUTS}:make_output", "settings.get(SKIP_NORMALIZATION)", "False"),),
     ),
     Mutant(
         "passes.mixed-accepted",
