@@ -1,7 +1,8 @@
-"""Hypothesis strategies: a strategy for every type that goes over the wire.
+"""A strategy for every type that goes over the wire.
 
 They are derived from the types' own fields and bounds, so a new type has one from the start. What
-is drawn is small, finite where a NaN would not come back from JSON, and always valid.
+is drawn is small, finite where a NaN would not come back from JSON, and valid unless asked for a
+defect.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ import types
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
 
 import numpy as np
 from hypothesis import strategies as st
@@ -27,6 +38,7 @@ from loops_core.types.arrays import FLOATS, DType, numpy_dtype
 from loops_core.types.base import WireModel
 from loops_core.types.datum import ImageAssetPointerChunk
 from loops_core.types.tensor import TensorData
+from loops_mock.strategies.defects import Defect, break_fields
 
 ModelT = TypeVar("ModelT", bound=WireModel)
 Strategy = st.SearchStrategy[Any]
@@ -43,9 +55,39 @@ def wire_types() -> list[type[WireModel]]:
     return sorted(set(ours) - {ImageAssetPointerChunk}, key=lambda cls: cls.__name__)
 
 
-def wire_values(cls: type[ModelT]) -> st.SearchStrategy[ModelT]:
-    """Return a strategy for one type."""
-    return cast("st.SearchStrategy[ModelT]", _wire_values(cls))
+@overload
+def wire_values(
+    cls: type[ModelT], *, invalid: Literal[False] = False
+) -> st.SearchStrategy[ModelT]: ...
+
+
+@overload
+def wire_values(
+    cls: type[ModelT], *, invalid: Literal[True]
+) -> st.SearchStrategy[Defect[dict[str, JsonValue]]]: ...
+
+
+def wire_values(
+    cls: type[ModelT], *, invalid: bool = False
+) -> st.SearchStrategy[ModelT] | st.SearchStrategy[Defect[dict[str, JsonValue]]]:
+    """Return a strategy for one type.
+
+    Args:
+        cls: the type.
+        invalid: draw the JSON of a value with one field broken, as a `Defect`; `cls.model_validate`
+            refuses it and names the field. A type without fields has none.
+    """
+    values = cast("st.SearchStrategy[ModelT]", _wire_values(cls))
+    return _wire_defects(values) if invalid else values
+
+
+@st.composite
+def _wire_defects(
+    draw: st.DrawFn, values: st.SearchStrategy[WireModel]
+) -> Defect[dict[str, JsonValue]]:
+    value = draw(values)
+    found = break_fields(type(value), value.model_dump(mode="json", by_alias=True))
+    return draw(st.sampled_from(found) if found else st.nothing())
 
 
 @functools.cache

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import find, given, settings
 from hypothesis.errors import Unsatisfiable
+from pydantic import JsonValue, ValidationError
 
 from loops_core.types.arrays import FLOATS
 from loops_core.types.base import WireModel
 from loops_core.types.datum import ImageAssetPointerChunk
+from loops_core.types.deployment import Empty
 from loops_core.types.operation import OPERATIONS
 from loops_core.types.routes import ROUTES
 from loops_core.types.tensor import TensorData
-from loops_mock.strategies import tensors, wire_types, wire_values
+from loops_core.types.training import AdamParams
+from loops_mock.strategies import Defect, tensors, wire_types, wire_values
 
 SEARCH = settings(max_examples=2_000, database=None)
 
@@ -68,3 +71,37 @@ def test_tensors_have_nan_infinities_and_no_axes() -> None:
         settings=SEARCH,
     )
     find(tensors(), lambda t: t.shape == [], settings=SEARCH)
+
+
+@pytest.mark.parametrize(
+    "cls", [t for t in wire_types() if t.model_fields], ids=lambda t: t.__name__
+)
+def test_every_defect_of_a_type_is_refused_by_its_field(cls: type[WireModel]) -> None:
+    @given(wire_values(cls, invalid=True))
+    @settings(max_examples=25, derandomize=True, database=None)
+    def look(defect: Defect[dict[str, JsonValue]]) -> None:
+        with pytest.raises(ValidationError) as caught:
+            cls.model_validate(defect.value)
+        assert defect.field in str(caught.value), defect
+
+    look()
+
+
+def test_bounds_names_and_kinds_are_broken_each_by_name() -> None:
+    names: set[str] = set()
+
+    @given(wire_values(AdamParams, invalid=True))
+    @settings(max_examples=200, derandomize=True, database=None)
+    def look(defect: Defect[dict[str, JsonValue]]) -> None:
+        names.add(defect.name)
+
+    look()
+    fields = AdamParams.model_fields
+    assert {f"{name} of another kind" for name in fields} < names
+    assert {"eps at its lower bound", "beta1 at its upper bound"} < names
+    assert {"learning_rate below its bound", "grad_clip_norm below its bound"} < names
+
+
+def test_a_type_without_fields_has_no_defects() -> None:
+    with pytest.raises(Unsatisfiable):
+        find(wire_values(Empty, invalid=True), lambda _: True, settings=SEARCH)
