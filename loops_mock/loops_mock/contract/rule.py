@@ -99,7 +99,7 @@ def all_rules() -> tuple[Rule, ...]:
     home = importlib.import_module("loops_mock.contract.rules")
     for module in sorted(found.name for found in pkgutil.iter_modules(home.__path__)):
         importlib.import_module(f"{home.__name__}.{module}")
-    return tuple(_RULES.values())
+    return tuple(sorted(_RULES.values(), key=lambda each: each.check.__module__))
 
 
 def select_rules(rules: Iterable[Rule], only: Iterable[str]) -> tuple[Rule, ...]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
+from loops_mock.contract.answers import Json, ok
 from loops_mock.contract.rule import CheckFailed, expect
 
 if TYPE_CHECKING:
     import httpx
 
     from loops_mock.contract.subject import Subject
-
-Json = dict[str, Any]
 
 USER_AGENT: Final = "baseten-loops/0.32.0"
 """What the published client of profile `loops-0.32` calls itself."""
@@ -49,6 +49,7 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str | int] | None = None,
         with_key: bool = True,
+        timeout_s: float = TIMEOUT_S,
     ) -> httpx.Response:
         """Return the response to one request, whatever its status.
 
@@ -60,6 +61,7 @@ class Wire:
             headers: beside those that published clients send.
             params: the query.
             with_key: whether to show the key.
+            timeout_s: seconds to wait for the next bytes.
         """
         sent = dict(headers or {})
         if with_key and self._subject.api_key is not None:
@@ -68,7 +70,9 @@ class Wire:
             content = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
         start = time.perf_counter()
-        reply = self._client.request(method, path, content=content, headers=sent, params=params)
+        reply = self._client.request(
+            method, path, content=content, headers=sent, params=params, timeout=timeout_s
+        )
         self._keep(method, path, content, sent, reply, time.perf_counter() - start)
         return reply
 
@@ -119,6 +123,30 @@ class Wire:
     def datum(self) -> Json:
         """Return a small datum as JSON."""
         return json.loads(self._subject.datum().model_dump_json())
+
+    def open_sampler(self, session_id: str, **source: object) -> Json:
+        """Return the record of a sampler of a run, a base model or a checkpoint."""
+        reply = self.post("/v1/loops/samplers", {"session_id": session_id, **source})
+        return ok(reply)["sampler"]
+
+    def sample(
+        self, sampler: Json, *, headers: Mapping[str, str] | None = None, **body: object
+    ) -> httpx.Response:
+        """Return the response to a sample as published clients ask for it, `body` on top."""
+        asked: Json = {
+            "prompt": [5, 6, 7, 8],
+            "n": 1,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "logprobs": 0,
+            "return_tokens_as_token_ids": True,
+            "max_tokens": 4,
+            "seed": 11,
+            **body,
+        }
+        key = {"Idempotency-Key": str(uuid.UUID(int=int(self._subject.rng.integers(2**62))))}
+        url = str(sampler["base_url"]).rstrip("/")
+        return self.post(f"{url}/sample", asked, headers={**key, **(headers or {})})
 
     def close(self) -> None:
         """Close the connections."""
@@ -225,23 +253,3 @@ class WireRun:
         status = self.ended(self.accepted(operation, body))
         expect(status.get("status") == "done", f"{operation} should succeed", status=status)
         return status["result"]
-
-
-def ok(reply: httpx.Response) -> Json:
-    """Return the JSON object of a response that must be a success.
-
-    Raises:
-        CheckFailed: it is an error, or no JSON object.
-    """
-    expect(
-        reply.is_success,
-        f"{reply.request.method} {reply.request.url.path} should succeed",
-        status=reply.status_code,
-        body=reply.text[:300],
-    )
-    try:
-        found: object = reply.json()
-    except ValueError:
-        found = None
-    expect(isinstance(found, dict), "the answer should be a JSON object", body=reply.text[:300])
-    return found  # type: ignore[return-value]  # just checked
