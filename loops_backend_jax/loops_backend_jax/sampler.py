@@ -10,7 +10,6 @@ from typing import final
 import jax
 import numpy as np
 
-from loops_backend_jax.sample.check import check_request
 from loops_backend_jax.sample.decode import Policy
 from loops_backend_jax.sample.job import SampleJob
 from loops_backend_jax.sample.programs import Programs
@@ -28,6 +27,7 @@ from loops_core.protocols import (
     SamplerFeature,
     SamplerSpec,
 )
+from loops_core.protocols.sample_checks import check_request
 
 FEATURES: frozenset[SamplerFeature] = frozenset({"top_k", "top_p", "prompt_logprobs"})
 TEXT_FEATURES: frozenset[SamplerFeature] = frozenset({"stop_strings"})

@@ -9,21 +9,31 @@ from typing import Final, final
 
 import numpy as np
 
-from loops_core.errors import NotFoundError, UnsupportedError, UsageError
+from loops_core.errors import NotFoundError
 from loops_core.protocols import (
     SampledTokens,
     SampleHandle,
     SampleOutcome,
     SamplerDescription,
     SampleRequest,
+    SamplerFeature,
 )
+from loops_core.protocols.sample_checks import check_request
 from loops_core.types.sampling import StopReason
-from loops_mock.exact import Floats, draw_uniform, exp, log_softmax
+from loops_mock.drawing import choose_token
+from loops_mock.exact import Floats, log_softmax
 from loops_mock.files import load_adapter
 from loops_mock.model import Adapter, Model, Tokens
+from loops_mock.outputs import rank_tokens
+from loops_mock.text import find_string_stop, to_text
 
 MAX_SEQUENCES_PER_STEP: Final = 64
 """Most tokens that one `step` draws."""
+
+FEATURES: Final[frozenset[SamplerFeature]] = frozenset(
+    {"top_k", "top_p", "stop_strings", "prompt_logprobs"}
+)
+"""What is offered beyond temperature, seed, stop token ids and max_tokens."""
 
 PromptLogprobs = tuple[tuple[tuple[int, float], ...] | None, ...]
 
@@ -34,6 +44,22 @@ class _Sequence:
     tokens: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     stop_reason: StopReason | None = None
+
+    def end(self, request: SampleRequest, limit: int) -> None:
+        """Note why the sequence ends with its last token, if it does.
+
+        A stop token is part of the sequence; a stop string, and what follows it, is not.
+        """
+        found = None
+        if self.tokens[-1] in request.stop_token_ids:
+            self.stop_reason = "stop"
+        elif request.stop_strings:
+            found = find_string_stop(self.tokens, request.stop_strings)
+        if found is not None:
+            self.stop_reason = "stop"
+            del self.tokens[found.num_tokens :], self.logprobs[found.num_tokens :]
+        elif self.stop_reason is None and len(self.tokens) >= limit:
+            self.stop_reason = "length"
 
 
 @dataclass(slots=True)
@@ -63,23 +89,27 @@ class MockSampler:
     of at most one request. A token is a function of (seed, number of the sample, position in the
     sequence, prompt included): a prompt and the same prompt with its own first new tokens continue
     alike.
+
+    Logprobs are natural logs under the raw distribution, temperature 1 and nothing cut, whatever
+    the request asks of the drawing: they are what the trainer's `forward` says of these tokens.
     """
 
     def __init__(self, model: Model, *, max_seq_len: int) -> None:
         """Stand on a model, without adapters."""
         self._model = model
-        self._max_seq_len = max_seq_len
+        self._description = SamplerDescription(
+            vocab_size=model.config.vocab_size,
+            max_seq_len=max_seq_len,
+            features=FEATURES,
+            has_tokenizer=True,
+        )
         self._adapters: dict[str, Adapter] = {}
         self._jobs: dict[SampleHandle, _Job] = {}
         self._handles = itertools.count(1)
 
     def describe(self) -> SamplerDescription:
         """Return sizes and features."""
-        return SamplerDescription(
-            vocab_size=self._model.config.vocab_size,
-            max_seq_len=self._max_seq_len,
-            features=frozenset({"prompt_logprobs"}),
-        )
+        return self._description
 
     def load_adapter(self, adapter_id: str, path: Path) -> None:
         """Make the adapter at `path` resident; see `Sampler.load_adapter`."""
@@ -95,19 +125,16 @@ class MockSampler:
 
         Raises:
             NotFoundError: no adapter is loaded under that id.
-            UnsupportedError: the request asks for a feature that is not offered.
-            UsageError: the prompt does not fit the model.
+            UsageError: the request asks for what this sampler cannot serve; the field is named.
         """
         adapter = self._find_adapter(request.adapter_id)
-        _check_features(request)
-        self._check_prompt(request.prompt)
-        room = self._max_seq_len - len(request.prompt)
+        limit = check_request(request, self._description)
         handle = SampleHandle(next(self._handles))
         self._jobs[handle] = _Job(
             handle,
             request,
             adapter,
-            limit=room if request.max_tokens is None else min(room, request.max_tokens),
+            limit=limit,
             sequences=[_Sequence(number) for number in range(request.num_samples)],
         )
         return handle
@@ -152,20 +179,6 @@ class MockSampler:
             )
         return None if adapter_id is None else self._adapters[adapter_id]
 
-    def _check_prompt(self, prompt: tuple[int, ...]) -> None:
-        vocab = self._model.config.vocab_size
-        if not 1 <= len(prompt) < self._max_seq_len:
-            raise UsageError(
-                f"prompt has {len(prompt)} tokens; expected 1 to {self._max_seq_len - 1}",
-                field="prompt",
-            )
-        outside = [token for token in prompt if not 0 <= token < vocab]
-        if outside:
-            raise UsageError(
-                f"prompt holds {outside[0]}; expected token ids from 0 to {vocab - 1}",
-                field="prompt",
-            )
-
     def _draw(self, group: list[tuple[_Job, _Sequence]]) -> None:
         """Add a token to sequences that share an adapter."""
         window = self._model.config.window
@@ -179,13 +192,10 @@ class MockSampler:
             request = job.request
             position = len(request.prompt) + len(sequence.tokens)
             key = f"loops-mock/sample/{request.seed}/{sequence.number}/{position}"
-            token = _choose(logits[row], request.temperature, key)
+            token = choose_token(logits[row], request, key)
             sequence.tokens.append(token)
             sequence.logprobs.append(float(np.float32(log_probs[row, token])))
-            if token in request.stop_token_ids:
-                sequence.stop_reason = "stop"
-            elif len(sequence.tokens) >= job.limit:
-                sequence.stop_reason = "length"
+            sequence.end(request, job.limit)
 
     def _prompt_logprobs(self, job: _Job) -> PromptLogprobs:
         prompt, top_k = job.request.prompt, job.request.top_k_prompt_logprobs or 0
@@ -195,43 +205,15 @@ class MockSampler:
         return (None, *entries)
 
 
-def _check_features(request: SampleRequest) -> None:
-    asked = {
-        "top_k": request.top_k is not None,
-        "top_p": request.top_p != 1.0,
-        "stop_strings": bool(request.stop_strings),
-    }
-    for name, is_asked in asked.items():
-        if is_asked:
-            raise UnsupportedError(
-                f"{name} is {getattr(request, name)!r}; expected it to be left out: the mock "
-                "sampler offers temperature, seed, stop token ids, max_tokens and prompt logprobs",
-                field=name,
-            )
-
-
 def _tail(prompt: tuple[int, ...], tokens: list[int], window: int) -> Tokens:
     """Return the last tokens of prompt and new tokens together, at most `window`."""
     last = [*prompt[-window:], *tokens[-window:]][-window:]
     return np.asarray(last, dtype=np.int64)
 
 
-def _choose(logits: Floats, temperature: float, key: str) -> int:
-    """Return a token: the first of the most likely, or by inverting the cumulated probabilities."""
-    if temperature == 0.0:
-        return int(np.argmax(logits))
-    with np.errstate(over="ignore"):  # far below the top at a small temperature: -inf, weight 0
-        scaled = (logits - float(logits.max())) / temperature
-        weights = exp(scaled)
-    cumulated: Floats = np.add.accumulate(weights)
-    mark = float(draw_uniform(key, 1)[0] * cumulated[-1])
-    last: int = np.flatnonzero(weights).tolist()[-1]
-    return min(int(np.searchsorted(cumulated, mark, side="right")), last)
-
-
 def _rank_tokens(log_probs: Floats, actual: int, top_k: int) -> tuple[tuple[int, float], ...]:
     """Return the actual token and the k most likely ones, each once, with their logprobs."""
-    best = np.argsort(-log_probs, kind="stable")[:top_k].tolist()
+    best: list[int] = rank_tokens(log_probs, top_k).tolist()
     tokens = [actual, *(token for token in best if token != actual)]
     return tuple((token, float(np.float32(log_probs[token]))) for token in tokens)
 
@@ -242,6 +224,7 @@ def _make_outcome(job: _Job) -> SampleOutcome:
             tokens=tuple(sequence.tokens),
             logprobs=tuple(sequence.logprobs),
             stop_reason=sequence.stop_reason or "length",
+            text=to_text(sequence.tokens),
         )
         for sequence in job.sequences
     )

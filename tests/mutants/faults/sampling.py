@@ -8,7 +8,9 @@ from tests.mutants.editing import Edit
 from tests.mutants.mutant import Mutant
 
 _SAMPLER: Final = "loops_mock.sampler:MockSampler"
+_SEQUENCE: Final = "loops_mock.sampler:_Sequence"
 _MOCK: Final = "loops_mock.sampler"
+_DRAWING: Final = "loops_mock.drawing"
 _SAMPLING: Final = "loops_core.worker.sampling"
 
 SAMPLING: Final = (
@@ -16,18 +18,21 @@ SAMPLING: Final = (
         "sample.temperature-ignored",
         "every temperature gives the same variety",
         "sampler",
-        (Edit(f"{_SAMPLER}._draw", "request.temperature", "1.0"),),
+        (
+            Edit(f"{_DRAWING}:choose_token", "request.temperature == 0.0", "False"),
+            Edit(f"{_DRAWING}:_make_weights", "request.temperature", "1.0"),
+        ),
     ),
     Mutant(
         "sample.zero-temperature-random",
         "temperature 0 does not take the most likely token",
         "sampler",
         (
-            Edit(f"{_MOCK}:_choose", "temperature == 0.0", "False and temperature"),
+            Edit(f"{_DRAWING}:choose_token", "request.temperature == 0.0", "False"),
             Edit(
-                f"{_MOCK}:_choose",
-                "(logits - float(logits.max())) / temperature",
-                "(logits - float(logits.max())) / (temperature or 1.0)",
+                f"{_DRAWING}:_make_weights",
+                "(logits - float(logits.max())) / request.temperature",
+                "(logits - float(logits.max())) / (request.temperature or 1.0)",
             ),
         ),
     ),
@@ -91,9 +96,9 @@ SAMPLING: Final = (
         "sampler",
         (
             Edit(
-                f"{_SAMPLER}._draw",
-                "len(sequence.tokens) >= job.limit",
-                "len(sequence.tokens) > job.limit",
+                f"{_SEQUENCE}.end",
+                "len(self.tokens) >= limit",
+                "len(self.tokens) > limit",
             ),
         ),
     ),
@@ -109,9 +114,14 @@ SAMPLING: Final = (
         "sampler",
         (
             Edit(
-                f"{_SAMPLER}._draw",
-                "sequence.stop_reason = 'stop'",
-                "sequence.stop_reason = 'stop'\nsequence.tokens.pop()\nsequence.logprobs.pop()",
+                f"{_SEQUENCE}.end",
+                "found = None",
+                "found = None\n"
+                "if self.tokens[-1] in request.stop_token_ids:\n"
+                "    self.stop_reason = 'stop'\n"
+                "    self.tokens.pop()\n"
+                "    self.logprobs.pop()\n"
+                "    return",
             ),
         ),
     ),
@@ -259,8 +269,8 @@ SAMPLING: Final = (
         (
             Edit(
                 f"{_MOCK}:_rank_tokens",
-                "np.argsort(-log_probs, kind='stable')[:top_k].tolist()",
-                "np.argsort(-log_probs, kind='stable')[1:top_k].tolist()",
+                "rank_tokens(log_probs, top_k).tolist()",
+                "rank_tokens(log_probs, top_k)[1:].tolist()",
             ),
         ),
     ),

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from loops_core.errors import CheckpointError, NotFoundError, UnsupportedError, UsageError
+from loops_core.errors import CheckpointError, NotFoundError, UsageError
 from loops_core.protocols import SampleOutcome, SampleRequest
 from loops_core.types.datum import Datum
 from loops_mock.sampler import MAX_SEQUENCES_PER_STEP, MockSampler
+from loops_mock.text import to_text
 from loops_mock.trainer import MockTrainer
 
 PROMPT = (1, 2, 3)
@@ -56,8 +57,13 @@ def test_logprobs_are_those_of_the_trainer(
     make_datum: Callable[..., Datum],
 ) -> None:
     sampler.load_adapter("a", adapter)
-    for temperature in (0.0, 0.7, 1.0):
-        outcome = run_all(sampler, request(adapter_id="a", temperature=temperature, num_samples=2))
+    settings: list[dict[str, float]] = [
+        {"temperature": 0.0},
+        {"temperature": 0.7},
+        {"temperature": 2.0, "top_k": 4, "top_p": 0.8},
+    ]
+    for fields in settings:
+        outcome = run_all(sampler, request(adapter_id="a", num_samples=2, **fields))
         for sequence in outcome[0].sequences:
             text = [*PROMPT, *sequence.tokens]
             targets = [-100, -100, *sequence.tokens]
@@ -164,18 +170,45 @@ def test_a_stop_token_ends_its_sequence_and_is_part_of_it(sampler: MockSampler) 
     assert sequence.stop_reason == "stop"
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_stop_string_ends_its_sequence_and_is_no_part_of_it(
+    sampler: MockSampler, length: int
+) -> None:
+    [free] = tokens_of(sampler)
+    stop = to_text(free[2 : 2 + length])
+    [outcome] = run_all(sampler, request(stop_strings=("never", stop)))
+    [sequence] = outcome.sequences
+    at = to_text(free).index(stop)
+    assert (sequence.tokens, sequence.text) == (free[:at], to_text(free[:at]))
+    assert len(sequence.logprobs) == at
+    assert sequence.stop_reason == "stop"
+
+
+def test_a_stop_string_is_not_looked_for_in_the_prompt(sampler: MockSampler) -> None:
+    assert tokens_of(sampler, stop_strings=(to_text(PROMPT),)) == tokens_of(sampler)
+
+
+def test_a_stop_token_goes_before_a_stop_string_that_ends_with_it(sampler: MockSampler) -> None:
+    [free] = tokens_of(sampler)
+    both = {"stop_token_ids": (free[2],), "stop_strings": (to_text(free[1:3]),)}
+    [sequence] = run_all(sampler, request(**both))[0].sequences
+    assert sequence.tokens == free[: free.index(free[2]) + 1]
+
+
 def test_max_tokens_ends_a_sequence(sampler: MockSampler) -> None:
     [sequence] = run_all(sampler, request(max_tokens=2))[0].sequences
     assert (len(sequence.tokens), len(sequence.logprobs)) == (2, 2)
-    assert (sequence.stop_reason, sequence.text) == ("length", None)
+    assert (sequence.stop_reason, sequence.text) == ("length", to_text(sequence.tokens))
 
 
-@pytest.mark.parametrize("max_tokens", [None, 1000])
-def test_the_end_of_the_context_ends_a_sequence(
-    sampler: MockSampler, max_tokens: int | None
-) -> None:
-    [tokens] = tokens_of(sampler, max_tokens=max_tokens)
+def test_the_end_of_the_context_ends_a_sequence(sampler: MockSampler) -> None:
+    [tokens] = tokens_of(sampler, max_tokens=None)
     assert len(PROMPT) + len(tokens) == sampler.describe().max_seq_len
+
+
+def test_more_tokens_than_the_context_has_are_refused(sampler: MockSampler) -> None:
+    with pytest.raises(UsageError, match="max_tokens is 30; expected at most 29"):
+        sampler.submit(request(max_tokens=30))
 
 
 def test_a_step_draws_a_bounded_number_of_tokens(sampler: MockSampler) -> None:
@@ -219,19 +252,6 @@ def test_a_loaded_id_is_left_as_it_is(sampler: MockSampler, adapter: Path, tmp_p
     sampler.load_adapter("a", tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="adapter_config"):
         sampler.load_adapter("b", tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    "fields", [{"top_k": 3}, {"top_p": 0.9}, {"stop_strings": ("a",)}], ids=str
-)
-def test_what_is_not_offered_is_refused_by_name(
-    sampler: MockSampler, fields: dict[str, object]
-) -> None:
-    [name] = fields
-    with pytest.raises(UnsupportedError, match=name) as caught:
-        sampler.submit(request(**fields))
-    assert caught.value.field == name
-    assert name not in sampler.describe().features
 
 
 @pytest.mark.parametrize("prompt", [(), (1, -1), (1, 11), (1,) * 32])

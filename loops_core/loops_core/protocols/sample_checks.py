@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from loops_core.errors import UnsupportedError, UsageError
-from loops_core.protocols import SamplerDescription, SampleRequest
+from loops_core.protocols.sampling import SamplerDescription, SampleRequest, SamplerFeature
 
 MAX_TEMPERATURE: Final = float(np.finfo(np.float32).max)
 
@@ -18,7 +18,7 @@ def check_request(request: SampleRequest, sampler: SamplerDescription) -> int:
 
     Raises:
         UsageError: a field that this sampler cannot serve; the message names it and the limit.
-        UnsupportedError: stop strings without a tokenizer.
+        UnsupportedError: stop strings without a tokenizer, or a feature that is not offered.
     """
     for complaint in _complaints(request, sampler):
         raise complaint
@@ -60,12 +60,34 @@ def _complaints(request: SampleRequest, sampler: SamplerDescription) -> Iterator
         yield _wrong("top_k_prompt_logprobs", candidates, f"0 to {vocab_size}, or None")
     if "" in request.stop_strings:
         yield _wrong("stop_strings", repr(""), "texts of at least one character")
+    yield from _missing_features(request, sampler)
     if request.stop_strings and not sampler.has_tokenizer:
         yield UnsupportedError(
             f"stop_strings are {request.stop_strings!r}; expected none: the model's directory has"
             " no tokenizer; use stop_token_ids",
             field="stop_strings",
         )
+
+
+def _missing_features(
+    request: SampleRequest, sampler: SamplerDescription
+) -> Iterator[UnsupportedError]:
+    asked: dict[SamplerFeature, tuple[str, object]] = {}
+    if request.top_k is not None:
+        asked["top_k"] = ("top_k", request.top_k)
+    if request.top_p < 1:
+        asked["top_p"] = ("top_p", request.top_p)
+    if request.stop_strings:
+        asked["stop_strings"] = ("stop_strings", request.stop_strings)
+    if request.top_k_prompt_logprobs is not None:
+        asked["prompt_logprobs"] = ("top_k_prompt_logprobs", request.top_k_prompt_logprobs)
+    for feature, (field, value) in asked.items():
+        if feature not in sampler.features and (feature != "stop_strings" or sampler.has_tokenizer):
+            yield UnsupportedError(
+                f"{field} is {value!r}; expected it to be left out: this sampler offers "
+                f"{', '.join(sorted(sampler.features)) or 'none of the optional features'}",
+                field=field,
+            )
 
 
 def _wrong(field: str, value: object, expected: str) -> UsageError:

@@ -6,11 +6,15 @@ import dataclasses
 
 import pytest
 
-from loops_backend_jax.sample.check import check_request
 from loops_core.errors import UnsupportedError, UsageError
 from loops_core.protocols import SamplerDescription, SampleRequest
+from loops_core.protocols.sample_checks import check_request
 
-SAMPLER = SamplerDescription(vocab_size=10, max_seq_len=16)
+SAMPLER = SamplerDescription(
+    vocab_size=10,
+    max_seq_len=16,
+    features=frozenset({"top_k", "top_p", "stop_strings", "prompt_logprobs"}),
+)
 REQUEST = SampleRequest(prompt=(1, 2, 3), adapter_id=None, seed=0)
 
 
@@ -61,3 +65,16 @@ def test_stop_strings_need_a_tokenizer() -> None:
     assert check_request(request, able) == 13
     with pytest.raises(UsageError, match="at least one character"):
         check_request(dataclasses.replace(REQUEST, stop_strings=("x", "")), able)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("top_k", 3), ("top_p", 0.9), ("top_k_prompt_logprobs", 0), ("stop_strings", ("x",))],
+)
+def test_what_a_sampler_does_not_offer_is_refused_by_name(field: str, value: object) -> None:
+    plain = SamplerDescription(vocab_size=10, max_seq_len=16, has_tokenizer=True)
+    request = dataclasses.replace(REQUEST, **{field: value})
+    with pytest.raises(UnsupportedError, match=f"{field} is .*none of the optional") as caught:
+        check_request(request, plain)
+    assert caught.value.field == field
+    assert check_request(request, dataclasses.replace(SAMPLER, has_tokenizer=True)) == 13
