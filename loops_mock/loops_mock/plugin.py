@@ -13,6 +13,7 @@ from loops_core.hooks import RunEvent, TransportConfig, hookimpl
 from loops_core.protocols import Backend, BackendConfig, Transport
 from loops_mock.backend import MockBackend
 from loops_mock.config import ModelConfig
+from loops_mock.shared import open_shared
 from loops_mock.watching import active
 
 MODEL_NAME: Final = re.compile(r"mock[A-Za-z0-9._-]{0,60}")
@@ -44,6 +45,12 @@ def loops_resolve_model(base_model: str) -> Path | None:
 def loops_model_names() -> Sequence[str]:
     """Return the name that documentation uses; any other that starts with `mock` is as good."""
     return ["mock-tiny"]
+
+
+@hookimpl(specname="loops_transport")
+def shared_transport(url: str, config: TransportConfig) -> Transport | None:
+    """Return a transport to a service that the clients of one test share."""
+    return open_shared(url, config)
 
 
 @hookimpl(wrapper=True, tryfirst=True, specname="loops_transport")

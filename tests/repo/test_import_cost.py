@@ -1,4 +1,4 @@
-"""`import loops_core`, and a look at its public names, stay cheap: no heavy library is loaded."""
+"""What everybody imports stays cheap: `loops_core`, its public names, the pytest plugin."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def run(body: str) -> tuple[float, set[str]]:
     [
         ("import loops_core", HEAVY | {"pydantic", "numpy"}),
         ("import loops_core.errors, loops_core.hooks", HEAVY),
+        ("import loops_mock.pytest_plugin", HEAVY | {"pydantic", "numpy", "hypothesis"}),
         ("import loops_core\nfor n in loops_core.__all__: getattr(loops_core, n)", HEAVY),
     ],
-    ids=["package", "hooks", "all-names"],
+    ids=["package", "hooks", "pytest-plugin", "all-names"],
 )
-def test_importing_the_core_loads_no_heavy_library(
+def test_what_everybody_imports_loads_no_heavy_library(
     body: str, forbidden: set[str], record_property: Callable[[str, object], None]
 ) -> None:
     seconds, modules = run(body)

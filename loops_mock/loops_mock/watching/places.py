@@ -23,8 +23,8 @@ _OWN: Final = frozenset(
 )
 """Modules that pass a call on; the line of a user's program is behind them."""
 
-_EDGES: Final = frozenset({"asyncio.events", "asyncio.base_events", "threading"})
-"""Modules that start a call: behind them is not the line that asked for it."""
+_EDGES: Final = frozenset({"_pytest", "asyncio.events", "asyncio.base_events", "threading"})
+"""Modules that start a program or a part of it: behind them is not the line that asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,10 @@ def place_of_caller() -> Place | None:
     frame = inspect.currentframe()
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        if module in _EDGES:
+        names = {module, module.partition(".")[0]}
+        if names & _EDGES:
             return None
-        if module not in _OWN and module.partition(".")[0] not in _OWN:
+        if not names & _OWN:
             return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return None
