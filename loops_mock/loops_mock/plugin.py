@@ -12,6 +12,7 @@ from typing import Final
 from loops_core.hooks import RunEvent, TransportConfig, hookimpl
 from loops_core.protocols import Backend, BackendConfig, Transport
 from loops_mock.backend import MockBackend
+from loops_mock.cassette.active import open_recorded, open_replayed
 from loops_mock.config import ModelConfig
 from loops_mock.shared import open_shared
 from loops_mock.watching import active
@@ -24,6 +25,21 @@ MODEL_NAME: Final = re.compile(r"mock[A-Za-z0-9._-]{0,60}")
 def loops_backend(name: str, config: BackendConfig) -> Backend | None:
     """Return the mock backend for the name `mock`."""
     return MockBackend(config) if name == "mock" else None
+
+
+@hookimpl(specname="loops_transport", tryfirst=True)
+def play_cassette(url: str, config: TransportConfig) -> Transport | None:
+    """Return a transport that answers from a cassette, for `cassette:PATH` and inside `replay`."""
+    return open_replayed(url, config)
+
+
+@hookimpl(specname="loops_transport", wrapper=True)
+def record_cassette(
+    url: str, config: TransportConfig
+) -> Generator[None, Transport | None, Transport | None]:
+    """Return the transport that others opened, wrapped inside `record`."""
+    transport = yield
+    return None if transport is None else open_recorded(transport, url, config)
 
 
 @hookimpl
