@@ -90,6 +90,11 @@ def step(
 ) -> Mapping[str, float]:
     """Make one pass and one optimizer step; return the step's metrics."""
     trainer.forward_backward(list(data))
+    return apply(trainer, adam)
+
+
+def apply(trainer: TrainingClient, adam: AdamParams = ADAM) -> Mapping[str, float]:
+    """Make an optimizer step with the gradients that wait; return its metrics."""
     return trainer.optim_step(adam).result().metrics or {}
 
 

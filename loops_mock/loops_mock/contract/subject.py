@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from loops_core.client.sampling import SamplingClient
     from loops_core.client.service import ServiceClient
     from loops_core.client.training import TrainingClient
+    from loops_core.clock import Clock
+    from loops_core.protocols import Transport
     from loops_mock.contract.target import Target
     from loops_mock.contract.wire import Wire
 
@@ -75,6 +77,18 @@ class Subject:
     def new_service(self) -> ServiceClient:
         """Return one more client of the service, with a session of its own."""
         return self._opened.enter_context(self.target.open_service(self.log))
+
+    def service_over(
+        self, wrap: Callable[[Transport], Transport], *, clock: Clock | None = None
+    ) -> ServiceClient:
+        """Return a client of the service with something between it and the transport.
+
+        Args:
+            wrap: makes of the transport the one that the client uses.
+            clock: the client's clock, unless the target has one; None = the machine's.
+        """
+        opened = self.target.open_service(self.log, wrap=wrap, clock=clock)
+        return self._opened.enter_context(opened)
 
     @cached_property
     def _service(self) -> ServiceClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self, final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -115,16 +115,29 @@ class Target:
         """
         return Subject(self, seed=seed, num_rows=num_rows)
 
-    def open_service(self, log: CallLog) -> ServiceClient:
-        """Return a new client of the service whose calls are kept in `log`."""
+    def open_service(
+        self,
+        log: CallLog,
+        *,
+        wrap: Callable[[Transport], Transport] | None = None,
+        clock: Clock | None = None,
+    ) -> ServiceClient:
+        """Return a new client of the service whose calls are kept in `log`.
+
+        Args:
+            log: takes the calls.
+            wrap: what to put between the client and the transport; None = nothing.
+            clock: the client's clock, unless the target has one.
+        """
         from loops_core.client.service import ServiceClient
 
-        shared = _Shared(RecordingTransport(self._transport, log))
+        carried: Transport = RecordingTransport(self._transport, log)
+        shared = _Shared(carried if wrap is None else wrap(carried))
         return ServiceClient(
             base_url=self.url,
             api_key=self.api_key,
             plugins=Plugins.load(extra=[*self._plugins, shared]),
-            clock=self._clock,
+            clock=self._clock or clock,
         )
 
     def deactivate(self, run_id: str) -> None:

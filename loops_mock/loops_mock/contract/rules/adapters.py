@@ -8,6 +8,7 @@ from loops_mock.contract.probes import (
     DATUM,
     SEED,
     TEXT,
+    apply,
     expect_moved,
     expect_near,
     look,
@@ -132,7 +133,7 @@ def init_drops_gradients(subject: Subject) -> None:
     trainer.init_trainer_server(4)
     # It would be refused, were there still gradients that are not divided.
     trainer.forward_backward([BATCH[0]]).result()
-    counted = (trainer.optim_step(ADAM).result().metrics or {}).get("active_tokens", 8.0)
+    counted = apply(trainer).get("active_tokens", 8.0)
     expect(counted == len(TEXT) - 1, "one text is counted", active_tokens=counted)
 
 

@@ -19,6 +19,7 @@ from loops_mock.contract.probes import (
     ADAM,
     TEXT,
     Floats,
+    apply,
     expect_near,
     expect_refused,
     logprobs_of,
@@ -142,7 +143,7 @@ def _check_gradient(subject: Subject, case: Case) -> None:
     weights = np.where(ADVANTAGES == 0, 0.0, -derivative)
     # A mean over those with weight there, over seven here.
     scaled = weights * np.count_nonzero(weights) / 7
-    one = plain.optim_step(ADAM).result().metrics or {}
+    one = apply(plain)
     two = step(twin, [make_datum(TEXT, weights=scaled)])
     expect_near("grad_norm is the formula's", one["grad_norm"] / two["grad_norm"], 1.0, atol=1e-3)
     expect_near("the step is the formula's", look(plain), look(twin), atol=1e-3)
@@ -207,9 +208,7 @@ def advantage_zero_is_inactive(subject: Subject) -> None:
     one = run_loss(long, [quiet], name, backward=True)
     two = run_loss(short, [cut], name, backward=True)
     expect_near("the loss is that of six", one.loss, two.loss)
-    norms = [
-        (trainer.optim_step(ADAM).result().metrics or {})["grad_norm"] for trainer in (long, short)
-    ]
+    norms = [apply(trainer)["grad_norm"] for trainer in (long, short)]
     expect_near("so is the gradient", norms[0], norms[1], atol=1e-3 * norms[1])
     rest = logprobs_of(one)[6:]
     expect((np.isnan(rest) | (rest == 0)).all(), "they have no logprob", seen=rest.tolist())
@@ -284,6 +283,6 @@ def ppo_clips_at_its_bounds(subject: Subject) -> None:
     for advantage in (1.0, -1.0):
         datum = make_datum(TEXT, logprobs=q, advantages=[advantage] * 8)
         run_loss(trainer, [datum], "ppo", backward=True)
-        norms[advantage] = (trainer.optim_step(stay).result().metrics or {})["grad_norm"]
+        norms[advantage] = apply(trainer, stay)["grad_norm"]
     expect(norms[1.0] < 1e-6, "nothing beyond the upper bound", grad_norms=norms)
     expect(norms[-1.0] > 1e-3, "all of it against the bound", grad_norms=norms)
