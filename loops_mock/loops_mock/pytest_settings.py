@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pytest
 
 _SEED_BITS: Final = 31
-_KEYWORDS: Final = ("seed", "faults", "strict", "allow", "max_lag")
+KEYWORDS: Final = ("seed", "faults", "strict", "allow", "max_lag")
+"""What the marker may be given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,11 @@ def settings_of(item: pytest.Item) -> Settings:
 
     given: dict[str, object] = {}
     for marker in item.iter_markers("loops"):
-        unknown = [*map(repr, marker.args), *(set(marker.kwargs) - set(_KEYWORDS))]
+        unknown = [*map(repr, marker.args), *(set(marker.kwargs) - set(KEYWORDS))]
         if unknown:
             pytest.fail(
                 f"@pytest.mark.loops got {', '.join(unknown)}: expected keywords among "
-                f"{', '.join(_KEYWORDS)}",
+                f"{', '.join(KEYWORDS)}",
                 pytrace=False,
             )
         given = {**marker.kwargs, **given}
