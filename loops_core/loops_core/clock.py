@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol, final
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar, final, runtime_checkable
 
 
 class Clock(Protocol):
@@ -24,6 +25,26 @@ class Clock(Protocol):
 
     async def sleep_async(self, seconds: float) -> None:
         """Return after `seconds`, without blocking the event loop."""
+        ...
+
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class DrivingClock(Clock, Protocol):
+    """A clock whose time passes only while it turns its event loop: that of a simulated world.
+
+    What blocks a thread in real time is driven here in its asynchronous form, and what would go on
+    in a thread of its own is a task on the loop.
+    """
+
+    def drive(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what `work` returns; the loop turns until then."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, object], *, name: str) -> None:
+        """Let `work` go on whenever the loop turns."""
         ...
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self, final
 
+from loops_core import chance
 from loops_core.client import calls, publishing, steps
 from loops_core.client.arguments import (
     check_int,
@@ -138,7 +138,7 @@ def create_trainer(
     )
     event = RunEvent(
         run_id=run.id or None,
-        client_id=uuid.uuid4().hex,
+        client_id=chance.draw_hex(16),
         base_model=run.base_model,
         lora_rank=wish.rank,
         wandb_config=wish.wandb_config,

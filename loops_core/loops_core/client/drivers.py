@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from loops_core.client import polling
-from loops_core.clock import Clock
+from loops_core.clock import Clock, DrivingClock
 from loops_core.errors import LoopsError, TransportError, UsageError
 from loops_core.protocols import Transport
 from loops_core.types.base import WireModel
@@ -261,20 +261,30 @@ class Driver:
         random: spreads retries of many clients over time.
     """
 
-    __slots__ = ("clock", "random", "transport")
+    __slots__ = ("_driving", "clock", "random", "transport")
 
     def __init__(self, transport: Transport, clock: Clock, rng: random.Random) -> None:
         self.transport = transport
         self.clock = clock
         self.random = rng
+        self._driving = clock if isinstance(clock, DrivingClock) else None
 
     def run(self, flow: Flow[ResultT]) -> ResultT:
         """Return the flow's value; blocks the calling thread."""
-        return drive(flow, self.transport, self.clock)
+        if self._driving is None:
+            return drive(flow, self.transport, self.clock)
+        return self._driving.drive(self.run_async(flow))
 
     async def run_async(self, flow: Flow[ResultT]) -> ResultT:
         """Return the flow's value; never blocks the event loop."""
         return await drive_async(flow, self.transport, self.clock)
+
+    def run_aside(self, flow: Flow[object], *, name: str) -> None:
+        """Run the flow beside its caller, on a daemon thread; what it raises is not caught."""
+        if self._driving is not None:
+            self._driving.spawn(self.run_async(flow), name=name)
+            return
+        threading.Thread(target=self.run, args=(flow,), name=name, daemon=True).start()
 
     def persist(self, call: Call[ReplyT], *, budget_s: float) -> Flow[ReplyT]:
         """Return the reply to the call, repeated as it is while its failures are retryable.

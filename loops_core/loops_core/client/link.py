@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, final
 
+from loops_core import chance
 from loops_core.client import calls
 from loops_core.client.drivers import Driver, Flow, compute
 from loops_core.client.events import Announcer, version_of
@@ -94,7 +94,7 @@ class TrainerSettings:
 
 def new_key() -> str:
     """Return an idempotency key that nobody has used."""
-    return secrets.token_hex(16)
+    return chance.draw_hex(16)
 
 
 @final

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, final
 from urllib.parse import urlencode
 
+from loops_core import chance
 from loops_core.client.arguments import check_text, shown
 from loops_core.client.drivers import Driver
 from loops_core.clock import Clock, SystemClock
@@ -135,4 +135,4 @@ def open_driver(
         PluginError: nothing installed serves the URL; the message names the extra to install.
     """
     transport = plugins.open_transport(url, api_key=service_key(api_key, url))
-    return Driver(transport, clock or SystemClock(), random.Random())
+    return Driver(transport, clock or SystemClock(), chance.make_random())

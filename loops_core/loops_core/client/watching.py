@@ -42,7 +42,7 @@ class Watcher:
         self._driver = driver
         self._lock = threading.Lock()
         self._futures: OrderedDict[Watched, None] = OrderedDict()
-        self._thread: threading.Thread | None = None
+        self._is_running = False
         self._stopped = False
 
     def watch(self, future: Watched) -> None:
@@ -51,9 +51,10 @@ class Watcher:
             if self._stopped or future in self._futures:
                 return
             self._futures[future] = None
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="loops-watcher", daemon=True)
-                self._thread.start()
+            if self._is_running:
+                return
+            self._is_running = True
+        self._driver.run_aside(self._run(), name="loops-watcher")
 
     def unsettled(self) -> list[Watched]:
         """Return the watched futures that are not settled, oldest first."""
@@ -66,9 +67,10 @@ class Watcher:
             self._stopped = True
             self._futures.clear()
 
-    def _run(self) -> None:
+    def _run(self) -> Flow[None]:
         while batch := self._next_batch():
-            if not self._settle_some(batch):
+            is_open = yield from self._settle_some(batch)
+            if not is_open:
                 self.stop()
 
     def _next_batch(self) -> list[Watched]:
@@ -77,16 +79,16 @@ class Watcher:
             while self._futures and next(iter(self._futures)).settled:
                 self._futures.popitem(last=False)
             if not self._futures:
-                self._thread = None
+                self._is_running = False
             return list(islice(self._futures, _BATCH))
 
-    def _settle_some(self, batch: list[Watched]) -> bool:
+    def _settle_some(self, batch: list[Watched]) -> Flow[bool]:
         """Wait for the oldest, then look at the others; False when the client is closed."""
         hold_s = _HOLD_S
         for future in batch:
             deadline = self._driver.clock.monotonic() + hold_s
             try:
-                self._driver.run(future.wait_flow(deadline, patient=False))
+                yield from future.wait_flow(deadline, patient=False)
             except ResultTimeoutError:
                 if hold_s == 0.0:
                     return True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, final
 
+from loops_core import chance
 from loops_core.clock import Clock
 from loops_core.errors import ConflictError, NotFoundError, UnsupportedError, UsageError
 from loops_core.types.base import WireModel
@@ -90,7 +90,7 @@ class ControlPlane:
                 owner=owner,
                 session_id=body.session_id,
                 base_model=body.base_model,
-                seed=secrets.randbits(_SEED_BITS) if body.seed is None else body.seed,
+                seed=chance.draw_bits(_SEED_BITS) if body.seed is None else body.seed,
                 max_seq_len=body.max_seq_len,
                 name=body.name or body.base_model,
                 created_s=self._clock.now(),

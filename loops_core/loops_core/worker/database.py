@@ -28,6 +28,8 @@ _DURABLE: Final = (
     "journal_size_limit=67108864",  # a write-ahead log that grew larger is cut back
 )
 
+_INLINE: Final = ("journal_mode=MEMORY", "synchronous=OFF")
+
 
 @final
 class Database:
@@ -41,14 +43,22 @@ class Database:
     second run on top of a first one that did reach the disk changes nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the file at `path`, made if missing."""
-        self._engine = _make_engine(path)
+    def __init__(self, path: Path, *, is_inline: bool = False) -> None:
+        """Open the file at `path`, made if missing.
+
+        Args:
+            path: the file.
+            is_inline: tasks run on the threads that submit them, one at a time, and the disk is not
+                waited for: a file that outlives this object, but not the machine.
+        """
+        self._engine = _make_engine(path, is_inline=is_inline)
+        self._is_inline = is_inline
         self._changed = threading.Condition()
         self._waiting: deque[_Job[Any]] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._main, name="loops-log", daemon=True)
-        self._thread.start()
+        if not is_inline:
+            self._thread.start()
 
     def submit(
         self,
@@ -70,8 +80,11 @@ class Database:
         with self._changed:
             if self._closed:
                 raise ServerShutdownError("the operation log is closed")
-            self._waiting.append(job)
-            self._changed.notify()
+            if self._is_inline:
+                self._commit([job])
+            else:
+                self._waiting.append(job)
+                self._changed.notify()
         return job.future
 
     def run(
@@ -88,7 +101,10 @@ class Database:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        if self._is_inline:
+            self._engine.dispose()
+        else:
+            self._thread.join()
 
     def _main(self) -> None:
         batch: list[_Job[Any]] = []
@@ -177,11 +193,13 @@ def _to_loops_error(error: Exception) -> LoopsError:
     return failure
 
 
-def _make_engine(path: Path) -> sa.Engine:
+def _make_engine(path: Path, *, is_inline: bool) -> sa.Engine:
+    pragmas = _INLINE if is_inline else _DURABLE
+
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
-            for pragma in _DURABLE:
+            for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}").close()
         except BaseException:
             connection.close()  # the file is no database, or damaged

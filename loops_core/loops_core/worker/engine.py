@@ -1,4 +1,4 @@
-"""The thread that turns a sampler: takes requests in, loads their weights, hands outcomes out."""
+"""The loop that turns a sampler: takes requests in, loads their weights, hands outcomes out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from loops_core.protocols import (
     SamplerDescription,
     SampleRequest,
 )
+from loops_core.worker.turning import THREADS, Drawing, Idle, Turner, Turns
+from loops_core.worker.waits import Doorbell
 
 MAX_WAITING: Final = 4096
 """Most requests that wait for or run on one sampler."""
@@ -70,20 +72,22 @@ class _Job:
 
 @final
 class SamplerEngine:
-    """Owns one sampler and its only thread. `submit` may be called from any thread."""
+    """Owns one sampler and the loop that turns it. `submit` may be called from any thread."""
 
-    def __init__(self, sampler: Sampler, clock: Clock, *, name: str) -> None:
-        """Start the thread."""
+    def __init__(
+        self, sampler: Sampler, clock: Clock, *, name: str, turner: Turner = THREADS
+    ) -> None:
+        """Start the loop."""
         self._sampler = sampler
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._bell = Doorbell()
         self._waiting: deque[_Job] = deque()
         self._running: dict[SampleHandle, _Job] = {}
         self._resident: OrderedDict[str, Path] = OrderedDict()
         self._numbers = itertools.count(1)
         self._closing = False
-        self._thread = threading.Thread(target=self._turn, name=f"sampler-{name}", daemon=True)
-        self._thread.start()
+        self._turning = turner.start(self._turns(), self._bell, name=f"sampler-{name}")
 
     def describe(self) -> SamplerDescription:
         """Return what the sampler is."""
@@ -109,7 +113,7 @@ class SamplerEngine:
             BusyError: too many requests are waiting.
             ServerShutdownError: the engine is closed.
         """
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise ServerShutdownError("the sampler is closed")
             if self._is_full():
@@ -119,20 +123,19 @@ class SamplerEngine:
             deadline_s = self._clock.monotonic() + wait_s
             job = _Job(make_request, choose, deadline_s, late, next(self._numbers))
             self._waiting.append(job)
-            self._changed.notify_all()
+        self._bell.ring()
         return job.future
 
     def published(self) -> None:
         """Ask the waiting requests again which weights may answer."""
-        with self._changed:
-            self._changed.notify_all()
+        self._bell.ring()
 
     def close(self) -> None:
-        """End the requests under way with an error, the thread, and the sampler."""
-        with self._changed:
+        """End the requests under way with an error, the loop, and the sampler."""
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
-        self._thread.join(timeout=60)
+        self._bell.ring()
+        self._turning.join(60)
 
     def _is_full(self) -> bool:
         """Return whether there is no place left; those whose callers have gone give up theirs."""
@@ -140,23 +143,25 @@ class SamplerEngine:
             self._waiting = deque(job for job in self._waiting if not job.future.cancelled())
         return len(self._waiting) + len(self._running) >= MAX_WAITING
 
-    def _turn(self) -> None:
-        while True:
-            with self._changed:
-                jobs = self._take_ready()
-                if not jobs and not self._running:
+    def _turns(self) -> Turns:
+        try:
+            while True:
+                with self._lock:
+                    jobs = self._take_ready()
+                    until_s = self._until_deadline()
                     if self._closing:
+                        self._waiting.extend(jobs)
                         break
-                    self._changed.wait(timeout=self._until_deadline())
+                if not jobs and not self._running:
+                    yield Idle(until_s)
                     continue
-                if self._closing:
-                    self._waiting.extend(jobs)
-                    break
-            for job in jobs:
-                self._start(job)
-            self._drop_cancelled()
-            self._step()
-        self._end()
+                for job in jobs:
+                    self._start(job)
+                self._drop_cancelled()
+                yield Drawing(len(self._running))
+                self._step()
+        finally:
+            self._end()
 
     def _take_ready(self) -> list[_Job]:
         """Take the jobs whose weights are there or whose time is over out of the queue."""
@@ -234,9 +239,12 @@ class SamplerEngine:
                 job.future.set_result(answer)
 
     def _end(self) -> None:
-        for job in [*self._waiting, *self._running.values()]:
+        with self._lock:
+            self._closing = True
+            left = [*self._waiting, *self._running.values()]
+            self._waiting.clear()
+        for job in left:
             _fail(job, ServerShutdownError("the sampler was closed before it answered"))
-        self._waiting.clear()
         self._running.clear()
         self._sampler.close()
 

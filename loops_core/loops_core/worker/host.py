@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Self, final
 
+from loops_core import chance
 from loops_core.clock import Clock, SystemClock
 from loops_core.errors import BusyError, ConflictError, UnknownRequestError, UsageError
 from loops_core.types.frames import pack
@@ -28,6 +28,7 @@ from loops_core.worker.results import Results
 from loops_core.worker.run_lock import RunLock
 from loops_core.worker.sequencer import Machine, Sequencer
 from loops_core.worker.snapshots import Snapshots
+from loops_core.worker.turning import THREADS, Turner
 from loops_core.worker.waits import settled
 
 _LOG_FILE: Final = "log.sqlite"
@@ -84,6 +85,7 @@ class OperationQueue:
         *,
         settings: QueueSettings | None = None,
         clock: Clock | None = None,
+        turner: Turner = THREADS,
     ) -> Self:
         """Return the queue of the run in `directory`, made if missing; None = throw-away.
 
@@ -101,7 +103,7 @@ class OperationQueue:
             if directory is not None:
                 disk.make_folder(directory)
                 resources.callback(RunLock.acquire(directory).release)
-            log, snapshots = _open_log(directory, clock)
+            log, snapshots = _open_log(directory, clock, turner)
             resources.callback(log.close)
             room = Room(
                 max_entries=settings.max_queued, max_bytes=settings.max_queued_bytes, clock=clock
@@ -119,7 +121,7 @@ class OperationQueue:
             sequencer.recover()
             room.fill(*log.count_queued())
             resources.callback(machine.close)
-            sequencer.start(resources.pop_all())
+            sequencer.start(resources.pop_all(), turner)
         return cls(log, sequencer=sequencer, results=results, room=room, settings=settings)
 
     def submit(
@@ -138,7 +140,9 @@ class OperationQueue:
             ServerShutdownError: the run is closing or has stopped.
             TransportError: the log could not be written; the entry may be in it or not.
         """
-        operation_id = uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)
+        operation_id = (
+            chance.draw_hex(16) if idempotency_key is None else _check_key(idempotency_key)
+        )
         packed = self._pack(kind, body)
         if not self._room.reserve(len(packed), wait_s=0):
             known = self._log.recall(kind, packed, operation_id).result()
@@ -160,7 +164,9 @@ class OperationQueue:
 
         May be cancelled: the entry may then be in the log or not, as after a `TransportError`.
         """
-        operation_id = uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)
+        operation_id = (
+            chance.draw_hex(16) if idempotency_key is None else _check_key(idempotency_key)
+        )
         if is_small(body):
             packed = self._pack(kind, body)
         else:
@@ -231,6 +237,10 @@ class OperationQueue:
             ServerShutdownError: the run is closing or has stopped.
         """
         self._sequencer.check_running()
+
+    def forget_results(self) -> None:
+        """Drop the results of all operations that have ended, as if their time were over."""
+        self._log.expire(results_kept_s=0.0, keys_kept_s=self._settings.keys_kept_s)
 
     def stats(self) -> QueueStats:
         """Return how busy the queue is."""
@@ -306,11 +316,13 @@ class OperationQueue:
         )
 
 
-def _open_log(directory: Path | None, clock: Clock) -> tuple[OperationLog, Snapshots | None]:
+def _open_log(
+    directory: Path | None, clock: Clock, turner: Turner
+) -> tuple[OperationLog, Snapshots | None]:
     """Return the log of the run in `directory` and its snapshots; None = in memory, without."""
     if directory is None:
         return MemoryLog(clock=clock), None
-    log = DurableLog.open(directory / _LOG_FILE, clock=clock)
+    log = DurableLog.open(directory / _LOG_FILE, clock=clock, is_inline=turner.is_inline)
     try:
         return log, Snapshots(directory / _SNAPSHOTS_FOLDER, log)
     except BaseException:

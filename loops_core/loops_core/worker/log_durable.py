@@ -48,13 +48,18 @@ class DurableLog:
         self._handed: SimpleQueue[StoredEntry] = SimpleQueue()
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock) -> Self:
+    def open(cls, path: Path, *, clock: Clock, is_inline: bool = False) -> Self:
         """Return the log in the file at `path`, made if missing.
+
+        Args:
+            path: the file.
+            clock: where time comes from.
+            is_inline: as for `Database`.
 
         Raises:
             CheckpointError: the file is damaged, no log, or of another version.
         """
-        database = Database(path)
+        database = Database(path, is_inline=is_inline)
         try:
             version = database.run(statements.make_tables)
         except TransportError as error:

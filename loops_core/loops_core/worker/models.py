@@ -13,6 +13,7 @@ from loops_core.plugins import Plugins
 from loops_core.protocols import Backend, RunSpec, SamplerSpec, Trainer, TrainerSpec
 from loops_core.worker.engine import SamplerEngine
 from loops_core.worker.records import RunRecord
+from loops_core.worker.turning import THREADS, Turner
 
 
 @final
@@ -26,6 +27,7 @@ class Models:
         clock: Clock,
         *,
         served: Mapping[str, str] | None = None,
+        turner: Turner = THREADS,
     ) -> None:
         """Use the backend, and the plugins that resolve names and place runs.
 
@@ -35,11 +37,13 @@ class Models:
             clock: where time comes from.
             served: the models on offer by name, each with what plugins resolve; None = whatever
                 they resolve.
+            turner: turns the loops of samplers.
         """
         self._served = served
         self._backend = backend
         self._plugins = plugins
         self._clock = clock
+        self._turner = turner
         self._lock = threading.Lock()
         self._engines: dict[str, SamplerEngine] = {}
 
@@ -89,7 +93,7 @@ class Models:
             if engine is None:
                 spec = SamplerSpec(base_model=base_model, model_dir=self.directory(base_model))
                 sampler = self._backend.open_sampler(spec)
-                engine = SamplerEngine(sampler, self._clock, name=base_model)
+                engine = SamplerEngine(sampler, self._clock, name=base_model, turner=self._turner)
                 self._engines[base_model] = engine
             return engine
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import string
 from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 
+from loops_core import chance
 from loops_core.types.checkpoint import CheckpointTarget
 
 META: Final = sa.MetaData()
@@ -173,4 +173,4 @@ class CreateRecord:
 
 def make_id() -> str:
     """Return a fresh id of seven letters and digits."""
-    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+    return chance.draw_text(_ID_LENGTH)

@@ -85,7 +85,7 @@ class Results:
         self._clock = clock
         self._results_kept_s = results_kept_s
         self._lock = threading.Lock()
-        self._waiters: dict[str, set[Notify]] = {}
+        self._waiters: dict[str, dict[Notify, None]] = {}  # in order of arrival
         self._closed_by: str | None = None
 
     def wait(self, operation_id: str, hold_s: float) -> OperationStatus:
@@ -96,7 +96,7 @@ class Results:
             ServerShutdownError: the run is closing.
         """
         news: SimpleQueue[News | None] = SimpleQueue()
-        notify = news.put  # one object: a set finds it again
+        notify = news.put  # one object: it is found again
         self._add(operation_id, notify)
         try:
             found = self._log.peek(operation_id) or self._log.find(operation_id).result()
@@ -248,7 +248,7 @@ class Results:
         with self._lock:
             self._check_open(heard)
             for operation_id, notify in heard.items():
-                self._waiters.setdefault(operation_id, set()).add(notify)
+                self._waiters.setdefault(operation_id, {})[notify] = None
 
     def _remove(self, operation_id: str, notify: Notify) -> None:
         self._remove_all({operation_id: notify})
@@ -258,7 +258,7 @@ class Results:
             for operation_id, notify in heard.items():
                 waiters = self._waiters.get(operation_id)
                 if waiters is not None:
-                    waiters.discard(notify)
+                    waiters.pop(notify, None)
                     if not waiters:
                         del self._waiters[operation_id]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -18,6 +19,7 @@ from loops_core.worker.models import Models
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.records import CheckpointRecord, CreateRecord, Records, RunRecord
 from loops_core.worker.sampling import LiveWeights, SamplingDesk
+from loops_core.worker.turning import THREADS, Turner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,19 +39,37 @@ class OpenRun:
     description: TrainerDescription
 
 
+Deploy = Callable[[CheckpointRecord, Callable[[], None]], None]
+"""Brings published weights to the samplers: calls the second argument once they may answer."""
+
+
+def deploy_at_once(record: CheckpointRecord, go: Callable[[], None]) -> None:
+    """Let published weights answer with the operation that published them."""
+    del record
+    go()
+
+
 @final
 class _LivePublisher:
     """Lets published weights answer for one run."""
 
-    def __init__(self, desk: SamplingDesk, live: LiveWeights, models: Models) -> None:
+    def __init__(
+        self, desk: SamplingDesk, live: LiveWeights, models: Models, deploy: Deploy
+    ) -> None:
         self._desk = desk
         self._live = live
         self._models = models
+        self._deploy = deploy
 
     def publish(self, record: CheckpointRecord) -> None:
-        """Let the checkpoint's weights answer from now on."""
-        self._live.set(record.run_id, self._desk.loaded(record))
-        self._models.published(record.base_model)
+        """Let the checkpoint's weights answer from when they are deployed."""
+        weights = self._desk.loaded(record)
+
+        def go() -> None:
+            self._live.set(record.run_id, weights)
+            self._models.published(record.base_model)
+
+        self._deploy(record, go)
 
 
 @final
@@ -66,6 +86,9 @@ class Runs:
         live: LiveWeights,
         clock: Clock,
         queue: QueueSettings,
+        *,
+        turner: Turner = THREADS,
+        deploy: Deploy = deploy_at_once,
     ) -> None:
         """Keep logs in a folder for each run below `directory`, or in memory."""
         self._directory = directory
@@ -73,9 +96,10 @@ class Runs:
         self._checkpoints = checkpoints
         self._models = models
         self._live = live
-        self._publisher = _LivePublisher(desk, live, models)
+        self._publisher = _LivePublisher(desk, live, models, deploy)
         self._clock = clock
         self._queue = queue
+        self._turner = turner
         self._lock = threading.Lock()
         self._opening = KeyedLock()
         self._open: dict[str, OpenRun] = {}
@@ -122,6 +146,11 @@ class Runs:
         if run is not None:
             run.queue.close()
 
+    def forget_results(self) -> None:
+        """Drop the results of all operations that have ended, in the runs that are open."""
+        for run in list(self._open.values()):
+            run.queue.forget_results()
+
     def close(self) -> None:
         """Close all runs; queued operations of durable logs wait for the next start."""
         with self._lock:
@@ -140,7 +169,9 @@ class Runs:
             self._publisher.publish(answering)
         directory = None if self._directory is None else self._directory / "runs" / record.id
         try:
-            queue = OperationQueue.open(directory, machine, settings=self._queue, clock=self._clock)
+            queue = OperationQueue.open(
+                directory, machine, settings=self._queue, clock=self._clock, turner=self._turner
+            )
         except BaseException:
             machine.close()
             raise

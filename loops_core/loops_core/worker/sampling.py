@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, final
 
+from loops_core import chance
 from loops_core.errors import BusyError, NotFoundError, UnsupportedError, UsageError
 from loops_core.protocols import SampledTokens, SampleOutcome, SamplerDescription, SampleRequest
 from loops_core.types.routes import SamplerPin
@@ -86,7 +86,7 @@ class SamplingDesk:
         target = self._target(pin, owner)
         engine = self._engine_of(target.base_model)
         check_sample(body, engine.describe())
-        seed = secrets.randbits(_SEED_BITS) if body.seed is None else body.seed
+        seed = chance.draw_bits(_SEED_BITS) if body.seed is None else body.seed
         floor = pin.min_policy_version
 
         def late() -> BusyError:

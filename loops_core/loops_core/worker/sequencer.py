@@ -1,10 +1,9 @@
-"""The one thread that applies a run's log to its machine, entry by entry."""
+"""The one loop that applies a run's log to its machine, entry by entry."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, final
@@ -21,6 +20,7 @@ from loops_core.worker.log import OperationLog
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.results import Results, make_error_body
 from loops_core.worker.snapshots import Pending, Snapshots
+from loops_core.worker.turning import Idle, Turner, Turning, Turns
 from loops_core.worker.waits import Doorbell
 
 _log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _EXPIRE_EVERY_S: Final = 60.0
+_IDLE: Final = Idle()
 CLOSING: Final = "the run is closing"
 
 
@@ -72,12 +73,12 @@ class Machine(Protocol):
 
 @final
 class Sequencer:
-    """Applies entries in the order of the log, each once, in a thread of its own.
+    """Applies entries in the order of the log, each once, in a loop of its own.
 
-    The thread owns the machine and everything in `resources`, which it closes when it ends: after
-    `close`, when the log cannot be written, or when the machine raises what is no Exception. In
-    the latter two cases the log has the truth: the entry that ran counts as interrupted, and
-    opening the run again continues from there.
+    The loop owns the machine and everything in `resources`, which it closes when it ends: after
+    `close`, when the log cannot be written, when the machine raises what is no Exception, or when
+    whoever turns it lets it go. In all but the first case the log has the truth: the entry that ran
+    counts as interrupted, and opening the run again continues from there.
 
     One entry is taken at a time. A machine that can join adjacent passes would be given a run of
     them here, in `_end_of`, and nowhere else.
@@ -109,7 +110,7 @@ class Sequencer:
         self._reason = CLOSING
         self._running: str | None = None
         self._expire_at_s = clock.monotonic()
-        self._thread: threading.Thread | None = None
+        self._turning: Turning | None = None
 
     @property
     def running(self) -> str | None:
@@ -144,24 +145,22 @@ class Sequencer:
         )
         history.finish(interrupted.sequence, self._to_failure(interrupted, error), take=False)
 
-    def start(self, resources: contextlib.ExitStack) -> None:
-        """Begin to apply entries; from now on the thread owns the machine and `resources`."""
-        self._thread = threading.Thread(
-            target=self._main, args=(resources,), name="loops-sequencer", daemon=True
-        )
-        self._thread.start()
+    def start(self, resources: contextlib.ExitStack, turner: Turner) -> None:
+        """Begin to apply entries; from now on the loop owns the machine and `resources`."""
+        turns = self._turns(resources)
+        self._turning = turner.start(turns, self._work, name="loops-sequencer")
 
     def wake(self) -> None:
         """Say that the log has a new entry."""
         self._work.ring()
 
     def check_running(self) -> None:
-        """Raise `ServerShutdownError` unless the thread applies entries."""
-        if self._is_closing or self._thread is None or not self._thread.is_alive():
+        """Raise `ServerShutdownError` unless entries are applied."""
+        if self._is_closing or self._turning is None or not self._turning.is_alive():
             raise ServerShutdownError(self._reason)
 
     def close(self, wait_s: float) -> bool:
-        """End the thread after the running entry; return whether it ended within `wait_s`.
+        """End the loop after the running entry; return whether it ended within `wait_s`.
 
         Who waits for another entry learns at once that the run is closing; who waits for the
         running one gets its result or, when the time is over, learns it too.
@@ -170,20 +169,23 @@ class Sequencer:
         self._work.ring()
         self._room.close(CLOSING)
         self._results.shut_down(CLOSING, but=self._running)
-        if self._thread is None:
+        if self._turning is None:
             return True
-        self._thread.join(wait_s)
+        self._turning.join(wait_s)
         self._results.shut_down(CLOSING)
-        return not self._thread.is_alive()
+        return not self._turning.is_alive()
 
-    def _main(self, resources: contextlib.ExitStack) -> None:
+    def _turns(self, resources: contextlib.ExitStack) -> Turns:
         with resources:
             resources.callback(self._stop)
             try:
-                self._loop()
+                yield from self._loop()
             except LoopsError as error:
                 self._reason = f"the run has stopped: {error.message}"
                 _log.error("%s; open it again to continue", self._reason)
+            except GeneratorExit:
+                self._reason = "the worker has ended"
+                raise
             except BaseException as error:
                 self._reason = f"the run was stopped by {type(error).__name__}"
                 raise
@@ -193,24 +195,28 @@ class Sequencer:
         self._room.close(self._reason)
         self._results.shut_down(self._reason)
 
-    def _loop(self) -> None:
+    def _loop(self) -> Turns:
         stored: StoredEntry | None = None
         while True:
             self._snapshot_if(self._pending.is_due)
             if stored is not None:
-                stored = self._run(stored)
+                self._running = stored.operation_id
+                self._room.release(stored.num_bytes)
+                yield stored
+                outcome, value = self._end_of(stored)
+                yield outcome
+                stored = self._finish(stored, outcome, value)
             elif self._is_closing:
                 break
             else:
-                self._work.wait()  # answered before the look: what is appended behind it rings
+                yield _IDLE  # the bell is answered before the look: what comes behind it rings
                 stored = None if self._is_closing else self._log.take()
         self._snapshot_if(self._pending.is_any)
 
-    def _run(self, stored: StoredEntry) -> StoredEntry | None:
-        """Run an entry, write its outcome, tell who waits; return the next one if taken too."""
-        self._running = stored.operation_id
-        self._room.release(stored.num_bytes)
-        outcome, value = self._end_of(stored)
+    def _finish(
+        self, stored: StoredEntry, outcome: Outcome, value: WireModel | None
+    ) -> StoredEntry | None:
+        """Write an entry's outcome, tell who waits; return the next entry if taken too."""
         if outcome.state is EntryState.DONE and self._snapshots is not None:
             num_bytes = stored.num_bytes + len(outcome.result or b"")
             self._pending.add(outcome.kind, num_bytes, stored.sequence)

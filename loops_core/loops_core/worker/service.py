@@ -24,9 +24,10 @@ from loops_core.worker.models import Models
 from loops_core.worker.overview import Overview
 from loops_core.worker.queue_settings import QueueSettings
 from loops_core.worker.records import LOCAL_OWNER, Records
-from loops_core.worker.runs import Runs
+from loops_core.worker.runs import Deploy, Runs, deploy_at_once
 from loops_core.worker.sampling import LiveWeights, SamplingDesk, to_completions
 from loops_core.worker.trainers import TrainerDesk
+from loops_core.worker.turning import THREADS, Turner
 
 ReplyT = TypeVar("ReplyT", bound=WireModel)
 ResultT = TypeVar("ResultT")
@@ -54,6 +55,8 @@ class ServiceParts:
         served: the models on offer by name, each with what plugins resolve; None = all of them.
         local_paths: whether `load_state` may read directories of this machine.
         queue: the bounds of each run's queue.
+        turner: turns the loops of runs and samplers.
+        deploy: brings published weights to the samplers.
     """
 
     backend: Backend
@@ -65,6 +68,8 @@ class ServiceParts:
     served: Mapping[str, str] | None = None
     local_paths: bool = True
     queue: QueueSettings = field(default_factory=QueueSettings)
+    turner: Turner = THREADS
+    deploy: Deploy = deploy_at_once
 
 
 @final
@@ -79,7 +84,9 @@ class Service:
         """Open records and make the desks; trainers and samplers open on first use."""
         self._records = Records.open(parts.directory, url=parts.records_url)
         self._checkpoints = Checkpoints(parts.store, self._records, parts.clock)
-        self._models = Models(parts.backend, parts.plugins, parts.clock, served=parts.served)
+        self._models = Models(
+            parts.backend, parts.plugins, parts.clock, served=parts.served, turner=parts.turner
+        )
         self._live = LiveWeights()
         self._desk = SamplingDesk(self._records, self._checkpoints, self._live, self._models.engine)
         self._runs = Runs(
@@ -91,6 +98,8 @@ class Service:
             self._live,
             parts.clock,
             parts.queue,
+            turner=parts.turner,
+            deploy=parts.deploy,
         )
         self._control = ControlPlane(
             self._records, self._checkpoints, self._models, self._runs, parts.clock
@@ -128,6 +137,10 @@ class Service:
     def preload(self, base_model: str) -> None:
         """Load a base model's weights now, not at the first need; raises as opening it does."""
         self._models.engine(base_model)
+
+    def forget_results(self) -> None:
+        """Drop the results of all operations that have ended, as if their time were over."""
+        self._runs.forget_results()
 
     def close(self) -> None:
         """Finish the running operations, wake everybody who waits, and give back everything."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar, final
@@ -19,6 +21,7 @@ class Doorbell:
     def __init__(self) -> None:
         """Start with a bell that was not rung."""
         self._rings: SimpleQueue[None] = SimpleQueue()
+        self._tell: Callable[[], object] | None = None
 
     @property
     def has_rung(self) -> bool:
@@ -29,6 +32,8 @@ class Doorbell:
         """Wake the thread; a second time before it has answered does nothing."""
         if self._rings.empty():
             self._rings.put(None)
+            if self._tell is not None:
+                self._tell()
 
     def answer(self) -> None:
         """Forget that it was rung; whoever rings from now on is heard."""
@@ -38,10 +43,15 @@ class Doorbell:
         except Empty:
             pass
 
-    def wait(self) -> None:
-        """Return once it has rung, and answer it."""
-        self._rings.get()
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return once it has rung, and answer it; or after so many seconds."""
+        with contextlib.suppress(Empty):
+            self._rings.get(timeout=timeout_s)
         self.answer()
+
+    def listen(self, tell: Callable[[], object]) -> None:
+        """Call `tell` at each ring, on the thread that rings, where no thread waits."""
+        self._tell = tell
 
 
 async def settled(future: Future[T]) -> T:

@@ -156,3 +156,19 @@ def test_nobody_is_told_of_a_commit_that_failed(database: Database) -> None:
     with pytest.raises(UsageError):
         database.run(refuse, on_commit=told.append)
     assert told == []
+
+
+def test_an_inline_database_runs_tasks_on_the_thread_that_submits_them(tmp_path: Path) -> None:
+    database = Database(tmp_path / "inline.sqlite", is_inline=True)
+    create = "CREATE TABLE numbers (n INTEGER UNIQUE)"
+    database.run(lambda db: db.exec_driver_sql(create).close())
+    threads = [database.submit(lambda _: threading.get_ident()) for _ in range(2)]
+    assert all(future.done() for future in threads)
+    assert {future.result() for future in threads} == {threading.get_ident()}
+    submit_all(database, [1, 2])
+    database.close()
+    again = Database(tmp_path / "inline.sqlite", is_inline=True)
+    assert numbers(again) == [1, 2]
+    again.close()
+    with pytest.raises(ServerShutdownError):
+        again.submit(lambda _: None)

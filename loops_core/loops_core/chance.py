@@ -1,0 +1,49 @@
+"""Chance as a seam: ids, keys and seeds that nobody chose are drawn here.
+
+They come from the machine's entropy. A simulated world draws them from its own seed, so that a run
+can be had again: `drawn_from` says so for the context, and for the tasks that are started in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import string
+from collections.abc import Generator
+from contextvars import ContextVar
+from typing import Final
+
+_ALPHABET: Final = string.ascii_lowercase + string.digits
+
+_ENTROPY: Final = random.SystemRandom()
+_SOURCE: ContextVar[random.Random] = ContextVar("loops-chance")
+
+
+def draw_hex(num_bytes: int) -> str:
+    """Return so many bytes that nobody can guess, as twice as many hexadecimal digits."""
+    return _SOURCE.get(_ENTROPY).randbytes(num_bytes).hex()
+
+
+def draw_bits(num_bits: int) -> int:
+    """Return a number from 0 to below 2**num_bits."""
+    return _SOURCE.get(_ENTROPY).getrandbits(num_bits)
+
+
+def draw_text(length: int) -> str:
+    """Return so many small letters and digits."""
+    return "".join(_SOURCE.get(_ENTROPY).choices(_ALPHABET, k=length))
+
+
+def make_random() -> random.Random:
+    """Return a source of its own, for numbers that are no secret."""
+    return random.Random(draw_bits(64))
+
+
+@contextlib.contextmanager
+def drawn_from(source: random.Random) -> Generator[None]:
+    """Draw from `source` in this context, while the block runs."""
+    token = _SOURCE.set(source)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)

@@ -1,0 +1,295 @@
+"""An event loop on virtual time: where nothing is ready, the next timer's time is now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import threading
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, final
+
+from loops_core.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_PRUNE_FROM: Final = 256
+
+
+@final
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """A loop without sockets, threads or waits; all of it happens on the thread that made it.
+
+    Callbacks run in the order in which they were scheduled, timers in the order of their times, and
+    those of one time in the order of their making: a run depends on nothing but the program. What
+    would run in an executor runs at once. When nothing is ready and no timer is left, the program
+    waits for what will never come, and that is an error.
+    """
+
+    def __init__(self) -> None:
+        """Start at time 0."""
+        self._now_s = 0.0
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._num_timers = 0
+        self._num_cancelled = 0
+        self._thread = threading.get_ident()
+        self._is_running = False
+        self._is_stopping = False
+        self._is_closed = False
+        self._failure: BaseException | None = None
+        self._exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
+
+    def time(self) -> float:
+        """Return the seconds that have passed."""
+        return self._now_s
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Run the callback behind what is ready."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Do what `call_soon` does, for callbacks that might come from other threads.
+
+        Raises:
+            UsageError: this one does: a world has one thread.
+        """
+        self.check_thread()
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Run the callback after so many seconds."""
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Run the callback at that time."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._num_timers += 1
+        heapq.heappush(self._timers, (when, self._num_timers, handle))
+        handle._scheduled = True  # noqa: SLF001  # so that it tells of its cancelling
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Hear of a cancelled timer; they are swept out once they are most of all."""
+        del handle
+        self._num_cancelled += 1
+        if self._num_cancelled > max(_PRUNE_FROM, len(self._timers) // 2):
+            self._timers = [timer for timer in self._timers if not timer[2].cancelled()]
+            heapq.heapify(self._timers)
+            self._num_cancelled = 0
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **_: object,
+    ) -> asyncio.Task[T]:
+        """Return a task that begins behind what is ready."""
+        text = None if name is None else str(name)
+        return asyncio.Task(coro, loop=self, name=text, context=context)
+
+    def run_in_executor(
+        self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """Call the function at once, and return a future that has settled."""
+        del executor
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001  # whatever it raises is the future's
+            future.set_exception(error)
+        return future
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Return what the future or coroutine returns; time passes until then.
+
+        Raises:
+            UsageError: another thread asks, a loop runs on this one, or nothing is left to happen.
+        """
+        try:
+            self._check_free()
+        except UsageError:
+            _close(future)
+            raise
+        is_ours = not asyncio.isfuture(future)
+        task = asyncio.ensure_future(future, loop=self)
+        with self._running():
+            try:
+                while not task.done():
+                    self._turn()
+            except BaseException:
+                if is_ours and not task.done():
+                    task.cancel()
+                raise
+        return task.result()
+
+    def run_forever(self) -> None:
+        """Turn until `stop` is called."""
+        self._check_free()
+        with self._running():
+            while not self._is_stopping:
+                self._turn()
+
+    def stop(self) -> None:
+        """Let `run_forever` end."""
+        self._is_stopping = True
+
+    def is_running(self) -> bool:
+        """Return whether it turns now."""
+        return self._is_running
+
+    def is_closed(self) -> bool:
+        """Return whether it was closed."""
+        return self._is_closed
+
+    def close(self) -> None:
+        """Cancel what is under way, as far as it ends without time, and forget the rest."""
+        if self._is_closed:
+            return
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        with self._running():
+            while self._ready:
+                self._turn()
+        self._is_closed = True
+        self._ready.clear()
+        self._timers.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """Let whoever turns the loop see an error that is nobody else's."""
+        self._failure = error
+
+    def check_thread(self) -> None:
+        """Raise `UsageError` on any other thread than the one that made the loop."""
+        if threading.get_ident() != self._thread:
+            raise UsageError(
+                "a simulated world was used from a second thread: all of it happens on the thread "
+                "that made it; use tasks and the *_async forms in place of threads"
+            )
+
+    def get_debug(self) -> bool:
+        """Return False."""
+        return False
+
+    def set_debug(self, enabled: bool) -> None:  # noqa: FBT001  # the base class's signature
+        """Do nothing: there is no slow mode."""
+
+    async def shutdown_asyncgens(self) -> None:
+        """Do nothing: generators end with the program."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Do nothing: there is no executor."""
+
+    def set_exception_handler(self, handler: Any) -> None:
+        """Have errors that nobody awaited handled so; None = they are logged."""
+        self._exception_handler = handler
+
+    def get_exception_handler(self) -> Any:
+        """Return what handles errors that nobody awaited."""
+        return self._exception_handler
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log an error that nobody awaited."""
+        error = context.get("exception")
+        _log.error("%s", context.get("message"), exc_info=error)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Hand an error that nobody awaited to its handler."""
+        if self._exception_handler is not None:
+            self._exception_handler(self, context)
+        else:
+            self.default_exception_handler(context)
+
+    def _check_free(self) -> None:
+        """Raise `UsageError` unless this thread may turn the loop now."""
+        self.check_thread()
+        if self._is_closed:
+            raise UsageError("the simulated world is closed: make a new one")
+        if events._get_running_loop() is not None:  # noqa: SLF001  # the documented call raises
+            raise UsageError(
+                "this blocking call would stop the time that it waits for: inside an event loop "
+                "use the *_async form or await"
+            )
+
+    @contextlib.contextmanager
+    def _running(self) -> Generator[None]:
+        events._set_running_loop(self)  # noqa: SLF001  # as every event loop has to
+        self._is_running, self._is_stopping = True, False
+        try:
+            yield
+        finally:
+            self._is_running = False
+            events._set_running_loop(None)  # noqa: SLF001
+
+    def _turn(self) -> None:
+        """Run what is ready; with nothing ready, jump to the next timer."""
+        ready = self._ready
+        if not ready:
+            self._jump()
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:  # noqa: SLF001  # a loop's right
+                handle._run()  # noqa: SLF001
+        if self._failure is not None:
+            error, self._failure = self._failure, None
+            raise error
+
+    def _jump(self) -> None:
+        timers = self._timers
+        while timers:
+            when, _, handle = heapq.heappop(timers)
+            if handle.cancelled():
+                self._num_cancelled -= 1
+                continue
+            self._now_s = max(self._now_s, when)
+            self._ready.append(handle)
+            while timers and timers[0][0] <= self._now_s:
+                self._ready.append(heapq.heappop(timers)[2])
+            return
+        raise UsageError(
+            "nothing is left to happen in the simulated world, and the program still waits: for "
+            "an event that no task, timer or operation will bring"
+        )
+
+
+def _close(work: object) -> None:
+    """End a coroutine that will not be run, so that nobody is warned of it."""
+    if isinstance(work, Coroutine):
+        work.close()
