@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final
 
-from loops_core.hooks import RunEvent, TransportConfig, hookimpl
+from loops_core.hooks import Command, RunEvent, TransportConfig, hookimpl
 from loops_core.protocols import Backend, BackendConfig, Transport
 from loops_mock.backend import MockBackend
 from loops_mock.cassette.active import open_recorded, open_replayed
@@ -25,6 +25,17 @@ MODEL_NAME: Final = re.compile(r"mock[A-Za-z0-9._-]{0,60}")
 def loops_backend(name: str, config: BackendConfig) -> Backend | None:
     """Return the mock backend for the name `mock`."""
     return MockBackend(config) if name == "mock" else None
+
+
+@hookimpl
+def loops_commands() -> Sequence[Command]:
+    """Return the commands of this distribution."""
+    from loops_mock.cassette.commands import diff, show
+
+    return [
+        Command(name="cassette show", function=show),
+        Command(name="cassette diff", function=diff),
+    ]
 
 
 @hookimpl(specname="loops_transport", tryfirst=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from loops_core.types import routes
 from loops_core.types.routes import Call
+from loops_mock.cassette.tape import RecordedCall
 
 _BY_OPERATION: Final = frozenset({"retrieve", "poll", "cancel"})
 _SUBMITS: Final = frozenset(route.name for route in routes.SUBMIT.values())
@@ -45,3 +46,8 @@ def is_submit(name: str) -> bool:
 def is_change(name: str) -> bool:
     """Tell whether an answered call of this route may change what reads say."""
     return name in _CHANGING
+
+
+def is_drawn(call: RecordedCall) -> bool:
+    """Tell whether a recorded call did something: it is answered once."""
+    return call.content.route in _DRAWN
