@@ -152,3 +152,15 @@ def ranks_train_alike(subject: Subject) -> None:
             step(trainer, [DATUM], ADAM.model_copy(update={"learning_rate": 2e-3}))
         after = look(trainer).mean()
         expect(after > before + 1e-3, f"rank {rank} learns", before=before, after=after)
+
+
+@rule(
+    "adapters.a-larger-rank-is-no-louder",
+    title="The adapter's scale is alpha / rank: a larger rank does not make its gradients larger",
+    section="6.1",
+    needs=_TRAIN,
+)
+def a_larger_rank_is_no_louder(subject: Subject) -> None:
+    """With alpha / rank the first gradient falls like 1 / sqrt(rank); with alpha it grows so."""
+    small, large = (step(subject.trainer(rank=rank))["grad_norm"] for rank in (1, 16))
+    expect(large < small, "rank 16 is not louder than rank 1", rank_1=small, rank_16=large)

@@ -206,3 +206,63 @@ def another_run_can_load_it(subject: Subject) -> None:
     path = one.save_state("lent").result().path
     two.load_state_with_optimizer(path).result()
     expect_same("both have the same weights", look(two), look(one))
+
+
+@rule(
+    "checkpoints.targets-have-names-of-their-own",
+    title="A trainer's and a sampler's checkpoint of one name are two: neither replaces the other",
+    section="6.2",
+    needs={"train", "sample"},
+)
+def targets_have_names_of_their_own(subject: Subject) -> None:
+    """Save both under one name, and load the trainer's."""
+    trainer = subject.trainer()
+    step(trainer)
+    there = look(trainer)
+    path = trainer.save_state("same").result().path
+    step(trainer)
+    trainer.save_weights_for_sampler("same").result()
+    targets = sorted(str(found.target) for found in trainer.list_checkpoints())
+    expect(targets == ["sampler", "trainer"], "both are listed", seen=targets)
+    loaded = trainer.load_state_with_optimizer(path).result().step
+    expect(loaded == 1, "the trainer's is the trainer's", step=loaded)
+    expect_same("with its weights", look(trainer), there)
+
+
+@rule(
+    "checkpoints.the-newest-is-listed-first",
+    title="list_checkpoints lists the newest first",
+    section="4.7",
+    needs=_TRAIN,
+)
+def the_newest_is_listed_first(subject: Subject) -> None:
+    """Save three, and the first again."""
+    trainer = subject.trainer()
+    for name in ("one", "two", "three", "one"):
+        trainer.save_state(name).result()
+    names = [found.checkpoint_id for found in trainer.list_checkpoints()]
+    expect(names == ["one", "three", "two"], "the newest is first", seen=names)
+
+
+@rule(
+    "checkpoints.pages-hold-every-file-once",
+    title="Paging through a checkpoint's files meets each of them once",
+    section="4.7",
+    needs=_TRAIN,
+)
+def pages_hold_every_file_once(subject: Subject) -> None:
+    """Read the files one by one, and all at once."""
+    trainer = subject.trainer()
+    trainer.save_state("files").result()
+    whole = trainer.get_checkpoint_archive_url(name="files", target="trainer")
+    names = [file.relative_file_name for file in whole.presigned_urls]
+    expect(whole.total_count == len(names), "all are counted", seen=whole.total_count)
+    found: list[str] = []
+    token: int | None = 0
+    while token is not None and len(found) <= len(names):
+        page = trainer.get_checkpoint_archive_url(
+            page_size=1, page_token=token, name="files", target="trainer"
+        )
+        found += [file.relative_file_name for file in page.presigned_urls]
+        token = page.next_page_token
+    expect(found == names, "each is met once", seen=found, expected=names)

@@ -23,7 +23,7 @@ from loops_mock.contract.rule import expect, rule
 from loops_mock.contract.subject import RANK, Subject
 
 _TRAIN = {"train"}
-_MAX_BYTES = 3000
+_MAX_BYTES = 3600
 """Room for a few datums of eight positions."""
 
 _MANY = [*BATCH, *BATCH, make_datum(TEXTS[0], targets=ignore_from(3))]

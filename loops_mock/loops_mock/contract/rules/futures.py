@@ -180,3 +180,18 @@ def what_has_ended_is_not_cancelled(subject: Subject) -> None:
     trainer.forward([DATUM]).result()
     expect(not first.cancel(), "it is too late")
     expect(logprobs_of(first.result()).size == 8, "the result is there")
+
+
+@rule(
+    "futures.results-are-kept",
+    title="A result is there for who comes late",
+    section="2.6",
+    needs=_TRAIN,
+)
+def results_are_kept(subject: Subject) -> None:
+    """Come a while after it has ended."""
+    trainer = subject.trainer()
+    first = trainer.forward([DATUM])
+    trainer.forward([DATUM]).result()
+    threading.Event().wait(0.3)
+    expect(logprobs_of(first.result()).size == 8, "it is there")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from loops_core.errors import ConflictError, LoopsError
 from loops_mock.contract.probes import (
     ADAM,
@@ -128,3 +130,20 @@ def calls_without_a_key_are_not_repeats(subject: Subject) -> None:
     counted = [step(trainer)["step"] for _ in range(2)]
     expect(counted == [1.0, 2.0], "both are applied", seen=counted)
     expect(abs(look(trainer) - before).max() > 0, "the weights move")
+
+
+@rule(
+    "idempotency.keys-are-kept",
+    title="A key is kept for longer than a client goes on repeating: seconds later it is known",
+    section="2.3",
+    needs=_TRAIN,
+)
+def keys_are_kept(subject: Subject) -> None:
+    """Repeat a step after more than a second."""
+    trainer = subject.trainer()
+    trainer.forward_backward([DATUM])
+    trainer.optim_step(ADAM, idempotency_key="step-1").result()
+    trainer.forward_backward([DATUM])
+    threading.Event().wait(1.3)
+    late = trainer.optim_step(ADAM, idempotency_key="step-1").result().metrics or {}
+    expect(late.get("step") == 1.0, "it is the first step", metrics=late)

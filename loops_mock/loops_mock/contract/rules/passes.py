@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from loops_core import AdamParams
@@ -223,3 +226,24 @@ def training_lowers_the_loss(subject: Subject) -> None:
         step(trainer, [DATUM], ADAM.model_copy(update={"learning_rate": 2e-3}))
     after = look(trainer).mean()
     expect(after > before + 1e-3, "the targets are more likely", before=before, after=after)
+
+
+@rule(
+    "passes.a-custom-loss-has-its-gradient",
+    title="forward_backward_custom gives the gradient of the caller's own function of logprobs",
+    section="5.4",
+    needs=_TRAIN,
+)
+def a_custom_loss_has_its_gradient(subject: Subject) -> None:
+    """Write the plain sum of -logprob in the framework that is there, and compare the step."""
+    custom, plain = subject.trainer(), subject.trainer()
+
+    def loss(_: object, logprobs: Sequence[Any]) -> tuple[Any, dict[str, float]]:
+        return -sum(row.sum() for row in logprobs), {"mine": 1.0}
+
+    output = custom.forward_backward_custom(list(BATCH[:2]), loss).result()
+    plain.forward_backward(list(BATCH[:2]), loss_fn_config={"skip_token_normalization": True})
+    one, two = apply(custom), apply(plain)
+    expect(output.metrics.get("mine") == 1.0, "its metrics are told", metrics=output.metrics)
+    expect_near("grad_norm is the sum's", one["grad_norm"] / two["grad_norm"], 1.0)
+    expect_near("both have taken the same step", look(custom), look(plain))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 from loops_core import ModelInput, SamplingParams
 from loops_mock.contract.probes import (
     ADAM,
     BATCH,
     DATUM,
     PROMPT,
+    ROUNDING,
     apply,
     expect_moved,
     expect_near,
@@ -211,3 +214,43 @@ def samples_follow_the_weights(subject: Subject) -> None:
     text = [*PROMPT, *sequence.tokens]
     here = score(sampler, text)[-1]
     expect_near("the token has the adapter's logprob", (sequence.logprobs or [0.0])[0], here)
+
+
+@rule(
+    "publishing.reaches-the-live-sampler",
+    title="save_weights_for_sampler swaps the paired sampler to the new weights, soon",
+    section="6.4",
+    needs=_BOTH,
+)
+def reaches_the_live_sampler(subject: Subject) -> None:
+    """Look with the client of an earlier publication until it has the newer weights."""
+    trainer = subject.trainer()
+    sampler = publish(trainer, "one")
+    step(trainer)
+    trainer.save_weights_for_sampler("two").result()
+    there = look(trainer)
+    seen = score(sampler)
+    for _ in range(50):
+        if abs(seen - there).max() < ROUNDING:
+            break
+        threading.Event().wait(0.1)
+        seen = score(sampler)
+    expect_near("the newer weights answer", seen, there)
+
+
+@rule(
+    "publishing.a-trainers-pin-waits-for-the-next",
+    title="A client that a trainer makes of a path serves it until the next publication is live",
+    section="6.5",
+    needs=_BOTH,
+)
+def a_trainers_pin_waits_for_the_next(subject: Subject) -> None:
+    """Look with it before and after the next publication."""
+    trainer = subject.trainer()
+    path = trainer.save_weights_for_sampler("one").result().path
+    pinned = trainer.create_sampling_client(path)
+    fresh = look(trainer)
+    step(trainer)
+    expect_near("the path's weights answer", score(pinned), fresh)
+    publish(trainer, "two").ensure_ready()
+    expect_near("then the next publication's", score(pinned), look(trainer))

@@ -11,6 +11,7 @@ from loops_mock.contract.probes import (
     PROMPT,
     draw,
     expect_near,
+    make_datum,
     publish,
     step,
 )
@@ -217,7 +218,7 @@ def the_prompt_is_not_repeated(subject: Subject) -> None:
 
 @rule(
     "sampling.a-stop-token-ends-a-sequence",
-    title="A sequence ends with the first stop token, for the reason stop",
+    title="A sequence ends with the first stop token, which is part of it, for the reason stop",
     section="4.4",
     needs={"sample", "stop_tokens"},
 )
@@ -229,8 +230,8 @@ def a_stop_token_ends_a_sequence(subject: Subject) -> None:
     expected = tokens[: tokens.index(stop) + 1]
     wish = SamplingParams(max_tokens=4, temperature=0.0, stop=[stop])
     (sequence,) = sampler.sample(ModelInput.from_ints(list(PROMPT)), 1, wish).sequences
-    ended = sequence.tokens in (expected, expected[:-1])
-    expect(ended, "it ends at the stop token", seen=sequence.tokens, expected=expected)
+    seen = sequence.tokens
+    expect(seen == expected, "it ends with the stop token", seen=seen, expected=expected)
     expect(sequence.stop_reason == "stop", "the reason is stop", seen=sequence.stop_reason)
 
 
@@ -324,3 +325,33 @@ def prompts_are_read(subject: Subject) -> None:
         for prompt in (PROMPT, (20, 21, 22, 23))
     )
     expect(one != two, "the samples differ", one=one, two=two)
+
+
+@rule(
+    "sampling.a-text-that-repeats-is-not-cut",
+    title="New tokens that begin like the prompt are all returned",
+    section="3.2",
+    needs=_BOTH,
+)
+def a_text_that_repeats_is_not_cut(subject: Subject) -> None:
+    """Train a text of one token, so that after this token it is the most likely one."""
+    trainer = subject.trainer()
+    for _ in range(3):
+        step(trainer, [make_datum([5] * 9)], ADAM.model_copy(update={"learning_rate": 1e-2}))
+    (tokens,) = draw(publish(trainer), prompt=[5], temperature=0.0, max_tokens=3)
+    expect(len(tokens) == 3, "three tokens were asked for", seen=tokens)
+
+
+@rule(
+    "sampling.a-seeded-text-can-be-continued",
+    title="A sampled token depends on seed, number and position: a prompt and its first new tokens"
+    " go on alike",
+    section="4.4",
+    needs=_SAMPLE,
+)
+def a_seeded_text_can_be_continued(subject: Subject) -> None:
+    """Draw four tokens; then give the first of them with the prompt."""
+    sampler = _base(subject)
+    (tokens,) = draw(sampler, seed=_SEED, temperature=1.0, max_tokens=4)
+    (rest,) = draw(sampler, prompt=[*PROMPT, tokens[0]], seed=_SEED, temperature=1.0, max_tokens=3)
+    expect(rest == tokens[1:], "it goes on alike", first=tokens, then=rest)

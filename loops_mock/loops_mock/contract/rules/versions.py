@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from loops_core import ModelInput, SamplingParams
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from loops_core import ModelInput, SampleResponse, SamplingParams
+from loops_core.protocols import Transport
+from loops_mock.contract.carriers import AsksForVersion
 from loops_mock.contract.probes import PROMPT, publish, step
 from loops_mock.contract.rule import expect, rule
-from loops_mock.contract.subject import Subject
+from loops_mock.contract.subject import RANK, Subject
 
 _BOTH = {"train", "sample"}
 _ONE = SamplingParams(max_tokens=1, seed=1)
@@ -90,8 +94,7 @@ def a_sample_tells_its_version(subject: Subject) -> None:
     seen += [
         publish(trainer, name).sample(prompt, 1, _ONE).policy_version for name in ("one", "two")
     ]
-    told = [version for version in seen if version is not None]
-    expect(told == [0, 1, 2][: len(told)] or not told, "versions are 0, 1, 2", seen=seen)
+    expect(seen == [0, 1, 2], "versions are 0, 1, 2", seen=seen)
 
 
 @rule(
@@ -107,7 +110,7 @@ def the_floor_is_kept(subject: Subject) -> None:
     clients = [publish(trainer, f"v{number}") for number in (1, 2, 3)]
     for floor, client in enumerate(clients, start=1):
         version = client.sample(prompt, 1, _ONE).policy_version
-        expect(version is None or version >= floor, "at least its own", floor=floor, seen=version)
+        expect((version or 0) >= floor, "at least its own", floor=floor, seen=version)
     here = trainer.policy_version
     expect(here == 3, "the trainer tells the newest", seen=here)
 
@@ -124,3 +127,50 @@ def runs_count_for_themselves(subject: Subject) -> None:
     one.save_weights_for_sampler("one").result()
     seen = [one.policy_version, two.policy_version]
     expect(seen == [1, 0], "only the first has published", seen=seen)
+
+
+@rule(
+    "versions.a-pinned-sample-tells-its-own",
+    title="A sample from a pinned checkpoint tells the version of that checkpoint",
+    section="3.7",
+    needs=_BOTH,
+)
+def a_pinned_sample_tells_its_own(subject: Subject) -> None:
+    """Publish twice, and sample from the first by its path."""
+    trainer = subject.trainer()
+    path = trainer.save_weights_for_sampler("one").result().path
+    trainer.save_weights_for_sampler("two").result()
+    pinned = subject.service().create_sampling_client(model_path=path)
+    version = pinned.sample(ModelInput.from_ints(list(PROMPT)), 1, _ONE).policy_version
+    expect(version == 1, "it is the first", seen=version)
+
+
+@rule(
+    "versions.a-floor-waits-for-its-version",
+    title="A sample that asks for a version which is not live yet is answered by it or a later one",
+    section="3.7",
+    needs=_BOTH,
+)
+def a_floor_waits_for_its_version(subject: Subject) -> None:
+    """Ask for version 2 while 1 is live, and publish it meanwhile."""
+    carriers: list[AsksForVersion] = []
+
+    def wrap(below: Transport) -> AsksForVersion:
+        carriers.append(AsksForVersion(below))
+        return carriers[-1]
+
+    service = subject.service_over(wrap)
+    trainer = service.create_lora_training_client(subject.base_model, rank=RANK)
+    sampler = publish(trainer, "one")
+    carriers[0].floor = 2
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(sampler.sample, ModelInput.from_ints(list(PROMPT)), 1, _ONE)
+        asked_early = not _ended(asked)
+        trainer.save_weights_for_sampler("two").result()
+        version = asked.result(timeout=60).policy_version
+    expect(version == 2, "it waited for version 2", seen=version, waited=asked_early)
+
+
+def _ended(asked: Future[SampleResponse]) -> bool:
+    """Return whether it was answered within a moment."""
+    return bool(wait([asked], timeout=0.1).done)
