@@ -83,8 +83,8 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
 
 def _show(trial: Trial) -> None:
     if trial.is_found:
-        long = " !" if len(trial.calls) > MOST_CALLS else ""
-        text = f"{trial.rule} ({len(trial.calls)} calls{long}, {trial.outcome})"
+        long = " !" if trial.num_calls > MOST_CALLS else ""
+        text = f"{trial.rule} ({trial.num_calls} calls{long}, {trial.outcome})"
     else:
         text = f"NOT FOUND by {trial.num_rules} rules {trial.message}"
     _say(f"{trial.mutant:34} {trial.seconds:5.1f} s  {text}")
@@ -96,7 +96,7 @@ def _show_score(trials: Sequence[Trial], *, seconds: float) -> None:
     for trial in trials:
         if not trial.is_found:
             _say(f"not found: {trial.mutant}: {MUTANTS[trial.mutant].story}")
-    most = max((len(trial.calls) for trial in found), default=0)
+    most = max((trial.num_calls for trial in found), default=0)
     share = 100 * len(found) / len(trials)
     _say(
         f"{len(found)} of {len(trials)} mutants found: {share:.1f} %, "

@@ -123,7 +123,7 @@ def to_json(trials: Sequence[Trial]) -> str:
             "score": found / len(trials),
             "found": found,
             "mutants": len(trials),
-            "trials": [asdict(trial) for trial in trials],
+            "trials": [asdict(trial) | {"num_calls": trial.num_calls} for trial in trials],
         },
         indent=1,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, final
 
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.counting import count_calls
 from tests.mutants.mutant import Mutant
 
 from loops_mock.contract.rule import Rule, all_rules
@@ -58,6 +59,11 @@ class Trial:
     def is_found(self) -> bool:
         """Return whether a rule found the fault."""
         return self.rule is not None
+
+    @property
+    def num_calls(self) -> int:
+        """Return how many calls the case has, as a user counts them."""
+        return count_calls(self.calls)
 
 
 def try_mutant(mutant: Mutant, rule_ids: Sequence[str], *, limit_s: float) -> Trial:
