@@ -43,8 +43,8 @@ CONTROL: Final = (
         (
             Edit(
                 f"{_CONTROL}.create_trainer",
-                "secrets.randbits(_SEED_BITS) if body.seed is None else body.seed",
-                "secrets.randbits(_SEED_BITS)",
+                "chance.draw_bits(_SEED_BITS) if body.seed is None else body.seed",
+                "chance.draw_bits(_SEED_BITS)",
             ),
         ),
     ),

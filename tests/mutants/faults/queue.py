@@ -13,7 +13,7 @@ _SEQUENCER: Final = "loops_core.worker.sequencer:Sequencer"
 _RESULTS: Final = "loops_core.worker.results:Results"
 _STATUS: Final = "loops_core.worker.results:_to_ended"
 
-_FRESH: Final = "uuid.uuid4().hex if idempotency_key is None else _check_key(idempotency_key)"
+_FRESH: Final = "chance.draw_hex(16) if idempotency_key is None else _check_key(idempotency_key)"
 
 QUEUE: Final = (
     Mutant(
@@ -21,8 +21,8 @@ QUEUE: Final = (
         "a retried optim_step is applied twice: the idempotency key is not kept",
         "worker",
         (
-            Edit(f"{_QUEUE}.submit", _FRESH, "uuid.uuid4().hex"),
-            Edit(f"{_QUEUE}.submit_async", _FRESH, "uuid.uuid4().hex"),
+            Edit(f"{_QUEUE}.submit", _FRESH, "chance.draw_hex(16)"),
+            Edit(f"{_QUEUE}.submit_async", _FRESH, "chance.draw_hex(16)"),
         ),
     ),
     Mutant(

@@ -43,8 +43,8 @@ SAMPLING: Final = (
         (
             Edit(
                 f"{_SAMPLING}:SamplingDesk.sample",
-                "secrets.randbits(_SEED_BITS) if body.seed is None else body.seed",
-                "secrets.randbits(_SEED_BITS)",
+                "chance.draw_bits(_SEED_BITS) if body.seed is None else body.seed",
+                "chance.draw_bits(_SEED_BITS)",
             ),
         ),
     ),
@@ -55,7 +55,7 @@ SAMPLING: Final = (
         (
             Edit(
                 f"{_SAMPLING}:SamplingDesk.sample",
-                "secrets.randbits(_SEED_BITS) if body.seed is None else body.seed",
+                "chance.draw_bits(_SEED_BITS) if body.seed is None else body.seed",
                 "0 if body.seed is None else body.seed",
             ),
         ),
