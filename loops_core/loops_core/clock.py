@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar, final, runtime_checkable
+from collections.abc import Coroutine, Generator
+from contextvars import ContextVar
+from typing import Any, Final, Protocol, TypeVar, final, runtime_checkable
 
 
 class Clock(Protocol):
@@ -67,3 +69,21 @@ class SystemClock:
     async def sleep_async(self, seconds: float) -> None:
         """Return after `seconds`, without blocking the event loop."""
         await asyncio.sleep(seconds)
+
+
+_TELLING: Final[ContextVar[Clock]] = ContextVar("loops-clock")
+
+
+def current_clock() -> Clock:
+    """Return the clock of a client that is given none: the machine's, outside of `told_by`."""
+    return _TELLING.get(None) or SystemClock()
+
+
+@contextlib.contextmanager
+def told_by(clock: Clock) -> Generator[None]:
+    """Let clients that this context opens, while the block runs, have `clock` where given none."""
+    token = _TELLING.set(clock)
+    try:
+        yield
+    finally:
+        _TELLING.reset(token)

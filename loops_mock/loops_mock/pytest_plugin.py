@@ -6,8 +6,12 @@ pytest and the standard library, and the rest when a test asks for it.
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Generator, Iterable, Iterator
+import random
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -16,11 +20,14 @@ from loops_mock.pytest_settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from loops_core import ServiceClient, TrainingClient
+    from loops_mock.shared import SharedService
     from loops_mock.simulation.faults import FaultPlan
+    from loops_mock.simulation.world import World
     from loops_mock.watching import Watch
 
 _SETTINGS: Final = pytest.StashKey[Settings]()
 _WATCH: Final = pytest.StashKey["Watch"]()
+_WORLD: Final = pytest.StashKey["World"]()
 _HAS_PASSED: Final = pytest.StashKey[bool]()
 _ENVIRONMENT: Final = (
     "LOOPS_API_KEY",
@@ -86,6 +93,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     item.stash[_HAS_PASSED] = True
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Run an asynchronous test that has a world inside it, whatever plugin is there for others."""
+    world = pyfuncitem.stash.get(_WORLD, None)
+    test: Callable[..., Coroutine[object, object, None]] = inspect.unwrap(
+        pyfuncitem.obj, stop=inspect.iscoroutinefunction
+    )
+    if world is None or not inspect.iscoroutinefunction(test):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyfuncitem, "obj", partial(_run_in, world, test))
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -94,10 +115,7 @@ def pytest_runtest_makereport(
     report = yield
     settings = item.stash.get(_SETTINGS, None)
     if report.failed and settings is not None:
-        watch = item.stash.get(_WATCH, None)
-        calls = [] if watch is None else watch.last_calls()
-        lines = [f"seed {settings.seed}; repeat with --loops-seed {settings.seed}", *calls]
-        report.sections.append(("Loops: last calls", "\n".join(lines)))
+        report.sections.append(("Loops: last calls", "\n".join(_account(item, settings))))
     return report
 
 
@@ -133,19 +151,37 @@ def loops_base_model() -> str:
 
 
 @pytest.fixture
-def loops_url(loops_seed: int) -> Iterator[str]:
-    """The URL of the test's own service, in memory; `LOOPS_BASE_URL` holds it during the test."""
-    from loops_mock.shared import SharedService
+def loops_world(
+    request: pytest.FixtureRequest, loops_seed: int, loops_faults: FaultPlan
+) -> Iterator[World]:
+    """The simulated world that the test runs in, under its seed and its fault plan."""
+    from loops_mock.simulation.world import World
 
-    service = SharedService(f"test-{os.getpid()}-{loops_seed}", seed=loops_seed)
-    with pytest.MonkeyPatch.context() as environment:
-        for name in _ENVIRONMENT:
-            environment.delenv(name, raising=False)
+    with World(loops_seed, loops_faults) as world:
+        _node(request).stash[_WORLD] = world
+        yield world
+
+
+@pytest.fixture
+def loops_url(
+    request: pytest.FixtureRequest, loops_seed: int, loops_faults: FaultPlan
+) -> Iterator[str]:
+    """The URL of the test's own service, in memory; `LOOPS_BASE_URL` holds it during the test."""
+    with ExitStack() as stack:
+        name = f"test-{os.getpid()}-{loops_seed}"
+        if loops_faults.faults or "loops_world" in request.fixturenames:
+            world: World = request.getfixturevalue("loops_world")
+            service = stack.enter_context(_in_world(world, name))
+        else:
+            from loops_mock.shared import SharedService
+
+            service = SharedService(name, seed=loops_seed)
+        stack.callback(service.close)
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        for variable in _ENVIRONMENT:
+            environment.delenv(variable, raising=False)
         environment.setenv("LOOPS_BASE_URL", service.url)
-        try:
-            yield service.url
-        finally:
-            service.close()
+        yield service.url
 
 
 @pytest.fixture
@@ -181,6 +217,36 @@ def loops_training_client(
     """A TrainingClient of `loops_service`: rank 8 on `loops_base_model`, seeded by the test."""
     with loops_watch.lending():
         return loops_service.create_lora_training_client(loops_base_model, rank=8, seed=loops_seed)
+
+
+def _account(item: pytest.Item, settings: Settings) -> Iterator[str]:
+    """Yield what a failed test tells: how to repeat it, what it met, what it called."""
+    yield f"seed {settings.seed}; repeat with --loops-seed {settings.seed}"
+    world, watch = item.stash.get(_WORLD, None), item.stash.get(_WATCH, None)
+    if world is not None:
+        yield f"faults={world.faults!r}"
+        yield f"trace {world.trace.digest()}, {len(world.trace)} events"
+        for met in world.met:
+            yield f"{met.route} #{met.number} met {', '.join(map(repr, met.faults))}"
+    if watch is not None:
+        yield from watch.last_calls()
+
+
+def _run_in(
+    world: World, test: Callable[..., Coroutine[object, object, None]], **given: object
+) -> None:
+    world.run(test(**given))
+
+
+@contextmanager
+def _in_world(world: World, name: str) -> Generator[SharedService]:
+    """Return the world's service under a name; clients of this context live on its time."""
+    from loops_core import chance
+    from loops_core.clock import told_by
+    from loops_mock.shared import SharedService
+
+    with told_by(world.clock), chance.drawn_from(random.Random(f"{world.seed}/clients")):
+        yield SharedService(name, seed=world.seed, opens=lambda _config: world.open_transport())
 
 
 def _settings(request: pytest.FixtureRequest) -> Settings:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from loops_core.errors import PluginError, UsageError
 from loops_core.hooks import TransportConfig
@@ -23,17 +24,23 @@ from loops_core.types.sampling import SampleBody
 
 ReplyT = TypeVar("ReplyT", bound=WireModel)
 
+Opens: TypeAlias = Callable[[TransportConfig], Transport]
+
 SCHEME: Final = "shared"
-_MOCK: Final = "inproc:mock?data_dir=:memory:"
 _SEED_BITS: Final = 31
 
 _lock: Final = threading.Lock()
 _services: Final[dict[str, SharedService]] = {}
 
 
+def open_mock(config: TransportConfig) -> Transport:
+    """Return a transport to a new service on the mock backend, in memory."""
+    return InProcessTransport("inproc:mock?data_dir=:memory:", config)
+
+
 @final
 class SharedService:
-    """A service on the mock backend, in memory, open from the first client to its own `close`.
+    """A service, on the mock backend in memory, open from the first client to its own `close`.
 
     What a client leaves to chance is a function of `seed`: the adapters of trainers that are made
     with `seed=None`, and samples that are drawn with it.
@@ -43,8 +50,13 @@ class SharedService:
         seed: where chance comes from.
     """
 
-    def __init__(self, name: str, *, seed: int) -> None:
+    def __init__(self, name: str, *, seed: int, opens: Opens = open_mock) -> None:
         """Make a service that clients can open by its URL.
+
+        Args:
+            name: the part of the URL behind the scheme.
+            seed: where chance comes from.
+            opens: opens the transport to it, once.
 
         Raises:
             UsageError: there is one of this name.
@@ -52,7 +64,8 @@ class SharedService:
         self.url = f"{SCHEME}:{name}"
         self.seed = seed
         self._lock = threading.Lock()
-        self._inner: InProcessTransport | None = None
+        self._opens = opens
+        self._inner: Transport | None = None
         self._drawn: dict[str, int] = {}
         with _lock:
             if self.url in _services:
@@ -63,7 +76,7 @@ class SharedService:
         """Return a transport to the service; closing it leaves the service open."""
         with self._lock:
             if self._inner is None:
-                self._inner = InProcessTransport(_MOCK, config)
+                self._inner = self._opens(config)
             return _Lease(self, self._inner)
 
     def seeded(self, call: Call[ReplyT]) -> Call[ReplyT]:
@@ -95,7 +108,7 @@ class SharedService:
 class _Lease:
     """One client's transport to a shared service."""
 
-    def __init__(self, service: SharedService, inner: InProcessTransport) -> None:
+    def __init__(self, service: SharedService, inner: Transport) -> None:
         self._service = service
         self._inner = inner
         self._closed = False

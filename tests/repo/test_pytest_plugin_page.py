@@ -80,9 +80,9 @@ def signature(method: Callable[..., object]) -> str:
     return f"{method.__name__}{inspect.Signature(given)}"
 
 
-def test_the_pages_test_file_passes(page: str, run: Run, pytester: pytest.Pytester) -> None:
-    (code,) = re.findall(r"^```py\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
-    pytester.makepyfile(test_training=code)
+def test_the_pages_test_files_pass(page: str, run: Run, pytester: pytest.Pytester) -> None:
+    files = re.findall(r"^```py\n# (\w+)\.py\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    pytester.makepyfile(**dict(files))
     loop_scope = "-oasyncio_default_fixture_loop_scope=function"
     result = run("-ppytest_asyncio.plugin", "--asyncio-mode=auto", loop_scope)
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=5)

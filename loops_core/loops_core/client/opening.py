@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from loops_core import chance
 from loops_core.client.arguments import check_text, shown
 from loops_core.client.drivers import Driver
-from loops_core.clock import Clock, SystemClock
+from loops_core.clock import Clock, current_clock
 from loops_core.errors import PluginError, UnsupportedError, UsageError
 from loops_core.plugins import Plugins
 from loops_core.types.deployment import AvailabilityModel
@@ -135,4 +135,4 @@ def open_driver(
         PluginError: nothing installed serves the URL; the message names the extra to install.
     """
     transport = plugins.open_transport(url, api_key=service_key(api_key, url))
-    return Driver(transport, clock or SystemClock(), chance.make_random())
+    return Driver(transport, clock or current_clock(), chance.make_random())

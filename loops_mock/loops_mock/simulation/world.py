@@ -149,11 +149,15 @@ class World:
         """Close the world."""
         self.close()
 
+    def open_transport(self) -> Transport:
+        """Return a new transport into this world, for a client that is not opened by its URL."""
+        return WorldTransport(self._network)
+
     @hookimpl
     def loops_transport(self, url: str, config: TransportConfig) -> Transport | None:
         """Return a transport into this world for its URL."""
         del config
-        return WorldTransport(self._network) if url == URL else None
+        return self.open_transport() if url == URL else None
 
     def _parts(
         self, queue: QueueSettings, open_backend: Callable[[], Backend] | None, *, is_durable: bool

@@ -23,8 +23,15 @@ _OWN: Final = frozenset(
 )
 """Modules that pass a call on; the line of a user's program is behind them."""
 
-_EDGES: Final = frozenset({"_pytest", "asyncio.events", "asyncio.base_events", "threading"})
-"""Modules that start a program or a part of it: behind them is not the line that asked."""
+_STARTS: Final = frozenset({"_pytest", "threading"})
+"""Modules that start a part of a program: behind them is not the line that asked."""
+
+_LOOPS: Final = frozenset({"asyncio.events", "asyncio.base_events"})
+"""Modules that turn an event loop: behind them is the line that asked only if it drives the loop,
+as a blocking call does in a simulated world."""
+
+_WORLD: Final = "loops_mock.simulation."
+_DRIVES: Final = "loops_core.client.drivers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +59,20 @@ def place_of_caller() -> Place | None:
     Loops' coroutines leaves no line of the user's in between.
     """
     frame = inspect.currentframe()
+    is_in_loop = False
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         names = {module, module.partition(".")[0]}
-        if names & _EDGES:
+        if names & _STARTS:
             return None
-        if not names & _OWN:
+        if module in _LOOPS:
+            is_in_loop = True
+        elif is_in_loop:
+            if module == _DRIVES:
+                is_in_loop = False
+            elif not module.startswith(_WORLD):
+                return None
+        elif not names & _OWN:
             return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return None

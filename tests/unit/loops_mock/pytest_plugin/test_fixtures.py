@@ -73,6 +73,7 @@ def test_code_that_opens_its_own_client_reaches_the_tests_service(run: Run) -> N
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.slow
 def test_what_the_code_leaves_to_chance_is_drawn_from_the_seed(run: Run) -> None:
     text = """
         def test_it(loops_service, record_property):

@@ -7,6 +7,8 @@ from tests.unit.loops_mock.pytest_plugin.conftest import Run
 
 pytest_plugins = ["pytester"]
 
+pytestmark = pytest.mark.slow  # whole pytest runs
+
 LOOP = """
 def sampled(answer):
     return [datum([1, 2, 3, *sequence.tokens]) for sequence in answer.sequences]
