@@ -7,29 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-import numpy as np
-
 from loops_backend_jax.lora.adapter import make_adapter_spec
-from loops_backend_jax.train.call import CallResult, make_plan, run_call
+from loops_backend_jax.train.call import MAX_TOP_K, CallPlan, CallResult, make_plan, run_call
+from loops_backend_jax.train.outputs import make_output
 from loops_backend_jax.train.rows import Row, make_rows
 from loops_backend_jax.train.saving import load_train_state, save_train_state, state_digest
 from loops_backend_jax.train.state import TrainState, init_state, make_state
 from loops_backend_jax.train.step import (
     AdamScalars,
-    PassPlan,
     add_gradients,
     all_finite,
     optim_pass,
 )
 from loops_backend_jax.weights.load import BaseModel
 from loops_backend_jax.weights.peft import is_peft_dir, load_peft, save_peft
-from loops_core.errors import CheckpointError, RemoteOpError, UnsupportedError, UsageError
+from loops_core.errors import CheckpointError, RemoteOpError, UsageError
 from loops_core.protocols import LossFunction, TrainerDescription, TrainerSpec
+from loops_core.protocols.loss_specs import SKIP_NORMALIZATION
 from loops_core.types.datum import Datum
-from loops_core.types.tensor import TensorData
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
-
-SKIP_NORMALISATION = "skip_token_normalization"
 
 
 @final
@@ -58,6 +54,7 @@ class JaxTrainer:
             max_seq_len=max_seq_len,
             max_lora_rank=base.config.model_width,
             losses=losses,
+            max_top_k_logprobs=MAX_TOP_K,
         )
         self._state: TrainState | None = None
 
@@ -125,7 +122,7 @@ class JaxTrainer:
         normalised = not _skips(plan)
         if state.normalised not in (None, normalised):
             raise UsageError(
-                f"{SKIP_NORMALISATION} is {not normalised}, the pending gradients were made with"
+                f"{SKIP_NORMALIZATION} is {not normalised}, the pending gradients were made with"
                 f" {normalised}; expected the same in all calls before one optim_step;"
                 " call optim_step first",
                 field="loss_fn_config",
@@ -238,15 +235,15 @@ class JaxTrainer:
             raise UsageError("this trainer has no adapter yet; expected init or load first")
         return base, self._state
 
-    def _plan(self, loss_fn: str, loss_fn_config: LossFnConfig, top_k_logprobs: int) -> PassPlan:
-        """Return what the pass is compiled for, its settings checked and completed."""
+    def _plan(self, loss_fn: str, loss_fn_config: LossFnConfig, top_k_logprobs: int) -> CallPlan:
+        """Return what the call does, its settings checked and completed."""
         base, loss = self._open_base(), self._loss(loss_fn)
-        if top_k_logprobs:
-            raise UnsupportedError(
-                f"top_k_logprobs is {top_k_logprobs}; expected 0: this backend does not offer it",
+        if not 0 <= top_k_logprobs <= MAX_TOP_K:
+            raise UsageError(
+                f"top_k_logprobs is {top_k_logprobs}; expected 0 to {MAX_TOP_K}",
                 field="top_k_logprobs",
             )
-        return make_plan(base.model, base.settings, loss, loss_fn_config)
+        return make_plan(base.model, base.settings, loss, loss_fn_config, top_k=top_k_logprobs)
 
     def _loss(self, loss_fn: str) -> LossFunction:
         losses = self._description.losses
@@ -260,15 +257,21 @@ class JaxTrainer:
     def _rows(self, data: Sequence[Datum], loss_fn: str) -> tuple[Row, ...]:
         if not data:
             raise UsageError("data is empty; expected at least one Datum", field="data")
-        limits = self._description
+        limits, loss = self._description, self._loss(loss_fn)
+        if len(data) % loss.rows_per_term:
+            raise UsageError(
+                f"data holds {len(data)} datums; expected a multiple of {loss.rows_per_term}:"
+                f" {loss.name} reads chosen and rejected in turn",
+                field="data",
+            )
         return make_rows(
             data,
-            self._loss(loss_fn),
+            loss,
             vocab_size=limits.vocab_size,
             max_tokens=limits.max_seq_len,
         )
 
-    def _run(self, plan: PassPlan, rows: Sequence[Row], *, with_gradients: bool) -> CallResult:
+    def _run(self, plan: CallPlan, rows: Sequence[Row], *, with_gradients: bool) -> CallResult:
         base, state = self._ready()
         return run_call(
             plan,
@@ -280,32 +283,14 @@ class JaxTrainer:
         )
 
 
-def _skips(plan: PassPlan) -> bool:
-    return bool(dict(plan.loss_settings).get(SKIP_NORMALISATION, False))
+def _skips(plan: CallPlan) -> bool:
+    return bool(plan.settings.get(SKIP_NORMALIZATION, False))
 
 
-def _output(result: CallResult, rows: Sequence[Row], plan: PassPlan) -> ForwardBackwardOutput:
+def _output(result: CallResult, rows: Sequence[Row], plan: CallPlan) -> ForwardBackwardOutput:
     if not result.is_finite:
         raise _not_finite("the loss")
-    loss = result.loss_sum / max(1, result.num_active)
-    outputs = [
-        {"logprobs": TensorData.from_numpy(np.where(row.scored, values, np.float32(np.nan)))}
-        for row, values in zip(rows, result.logprobs, strict=True)
-    ]
-    metrics = {
-        "loss": loss,
-        "loss:sum": result.loss_sum,
-        "active_tokens": float(result.num_active),
-        "active_tokens:sum": float(result.num_active),
-    }
-    if _skips(plan):
-        metrics[SKIP_NORMALISATION] = 1.0
-    return ForwardBackwardOutput(
-        loss=loss,
-        loss_fn_output_type="per_token_logprobs",
-        loss_fn_outputs=outputs,
-        metrics=metrics,
-    )
+    return make_output(result, rows, plan)
 
 
 def _not_finite(what: str) -> RemoteOpError:

@@ -40,6 +40,7 @@ from loops_core.errors import UnreachableError, UnsupportedError
 from loops_core.protocols import LossFunction
 from loops_core.types.datum import Datum, ModelInput
 from loops_core.types.tensor import TensorData
+from loops_core.types.training import LossFnConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RANK, ALPHA = 8, 16
@@ -174,12 +175,14 @@ def run_data(
     max_batch_tokens: int = 2048,
     max_logits_bytes: int = 2**26,
     loss: LossFunction = CROSS_ENTROPY,
+    config: LossFnConfig | None = None,
+    top_k: int = 0,
 ) -> CallResult:
     """Return loss, log-probabilities and gradients of the datums' loss sum."""
     settings = BackendSettings(max_logits_bytes=max_logits_bytes)
     limits = {"vocab_size": base.config.vocab_size, "max_tokens": base.config.max_positions}
     return run_call(
-        make_plan(base.model, settings, loss, {}),
+        make_plan(base.model, settings, loss, config or {}, top_k=top_k),
         base.params,
         make_state(spec, factors),
         make_rows(data, loss, **limits),

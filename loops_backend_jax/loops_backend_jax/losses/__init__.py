@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from loops_backend_jax.losses.cispo import CISPO
 from loops_backend_jax.losses.cross_entropy import CROSS_ENTROPY
+from loops_backend_jax.losses.dpo import DPO
+from loops_backend_jax.losses.dppo import DPPO
+from loops_backend_jax.losses.dro import DRO
+from loops_backend_jax.losses.importance_sampling import IMPORTANCE_SAMPLING
+from loops_backend_jax.losses.ppo import PPO
 from loops_core.errors import PluginError
 from loops_core.protocols import LossFunction
 
-BUILT_IN: tuple[LossFunction, ...] = (CROSS_ENTROPY,)
+BUILT_IN: tuple[LossFunction, ...] = (
+    CROSS_ENTROPY,
+    IMPORTANCE_SAMPLING,
+    PPO,
+    CISPO,
+    DRO,
+    DPO,
+    DPPO,
+)
 
 
 def make_losses(from_plugins: Iterable[LossFunction] = ()) -> Mapping[str, LossFunction]:

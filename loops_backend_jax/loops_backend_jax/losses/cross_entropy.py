@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
-from loops_core.protocols import Array, LossFunction, LossInput, LossSetting
+from jaxtyping import Array, Float
+
+from loops_backend_jax.losses.inputs import LossInputs, LossScalars
+from loops_core.protocols import LossFunction, loss_specs
 
 
 def cross_entropy(
-    target_logprobs: Array, inputs: Mapping[str, Array], settings: Mapping[str, float | bool]
-) -> Array:
+    target_logprobs: Float[Array, "*shape"], inputs: LossInputs, settings: LossScalars
+) -> Float[Array, "*shape"]:
     """Return -weights * target_logprobs, elementwise.
 
     Args:
@@ -26,13 +28,5 @@ def cross_entropy(
     return -target_logprobs if weights is None else -target_logprobs * weights
 
 
-CROSS_ENTROPY: Final = LossFunction(
-    name="cross_entropy",
-    compute=cross_entropy,
-    source="Deep Learning (Goodfellow, Bengio, Courville, 2016), section 5.5",
-    inputs=(LossInput(name="weights", required=False),),
-    settings=(LossSetting(name="skip_token_normalization", default=False),),
-    multiple_targets=True,
-    active_input="weights",
-)
+CROSS_ENTROPY: Final = LossFunction.from_spec(loss_specs.CROSS_ENTROPY, compute=cross_entropy)
 """Cross-entropy; a position of weight 0 is not counted."""

@@ -72,6 +72,30 @@ def target_logprobs(
     return logprobs.reshape(targets.shape)
 
 
+def top_logprobs(
+    hidden: Float[Array, "tokens width"], head: Head, *, count: int, chunk_tokens: int
+) -> tuple[Int[Array, "tokens count"], Float[Array, "tokens count"]]:
+    """Return the likeliest tokens of each position and their natural log-probabilities, float32.
+
+    The likeliest first; of equals the lower id. No gradient passes.
+
+    Args:
+        hidden: last hidden vectors.
+        head: the unembedding, and its adapter if it has one.
+        count: how many tokens, at most the vocabulary.
+        chunk_tokens: how many tokens' logits are alive at a time.
+    """
+
+    def one(hidden: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = head_logits(hidden, head)
+        best, ids = jax.lax.top_k(logits, count)
+        return ids, best - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+    fixed = jax.lax.stop_gradient(hidden)
+    found: tuple[jax.Array, jax.Array] = _chunked(one, chunk_tokens)(fixed, fixed[:, :1])
+    return jax.lax.stop_gradient(found)
+
+
 def head_logits(hidden: Float[Array, "*tokens width"], head: Head) -> Float[Array, "*tokens vocab"]:
     """Return float32 logits of a few tokens: for sampling, and chunk by chunk above."""
     logits = (hidden @ head.unembedding.astype(hidden.dtype).T).astype(jnp.float32)

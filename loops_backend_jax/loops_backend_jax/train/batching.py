@@ -52,27 +52,33 @@ class Placement:
     order: tuple[int, ...]
 
 
-def make_batches(rows: Sequence[Row], *, max_batch_tokens: int) -> tuple[Placement, ...]:
+def make_batches(
+    rows: Sequence[Row], *, max_batch_tokens: int, rows_per_term: int = 1
+) -> tuple[Placement, ...]:
     """Return batches that together hold every row once, in an order that depends on lengths only.
 
     Args:
-        rows: at least one, all with the same K.
-        max_batch_tokens: bound of rows x length, padding included; a longer row goes alone.
+        rows: at least one, all with the same K; a multiple of `rows_per_term`.
+        max_batch_tokens: bound of rows x length, padding included; a longer term goes alone.
+        rows_per_term: how many neighbouring rows stay neighbours in one batch.
     """
     alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for number, row in enumerate(rows):
-        kind = (row_length_for(len(row.tokens)), tuple(sorted(row.inputs)))
-        alike.setdefault(kind, []).append(number)
+    for first in range(0, len(rows), rows_per_term):
+        term = rows[first : first + rows_per_term]
+        names = sorted({name for row in term for name in row.inputs})
+        longest = max(len(row.tokens) for row in term)
+        alike.setdefault((row_length_for(longest), tuple(names)), []).append(first)
     placements: list[Placement] = []
-    for (length, _), numbers in sorted(alike.items()):
-        largest = _power_of_two_below(max(1, max_batch_tokens // length))
+    for (length, names), firsts in sorted(alike.items()):
+        largest = _power_of_two_below(max(1, max_batch_tokens // (length * rows_per_term)))
         start = 0
-        while start < len(numbers):
-            num_rows = _num_rows_for(min(len(numbers) - start, largest))
-            order = tuple(numbers[start : start + num_rows])
-            batch = _fill([rows[i] for i in order], num_rows, length)
+        while start < len(firsts):
+            num_terms = _num_rows_for(min(len(firsts) - start, largest))
+            taken = firsts[start : start + num_terms]
+            order = tuple(first + n for first in taken for n in range(rows_per_term))
+            batch = _fill([rows[i] for i in order], num_terms * rows_per_term, length, names)
             placements.append(Placement(batch=batch, order=order))
-            start += num_rows
+            start += num_terms
     return tuple(placements)
 
 
@@ -114,7 +120,7 @@ def _power_of_two_below(number: int) -> int:
     return 1 << (number.bit_length() - 1)
 
 
-def _fill(rows: Sequence[Row], num_rows: int, length: int) -> Batch:
+def _fill(rows: Sequence[Row], num_rows: int, length: int, names: Sequence[str]) -> Batch:
     def padded(arrays: Sequence[np.ndarray]) -> Array:
         filled = np.zeros((num_rows, length, *arrays[0].shape[1:]), arrays[0].dtype)
         for at, array in enumerate(arrays):
@@ -130,5 +136,10 @@ def _fill(rows: Sequence[Row], num_rows: int, length: int) -> Batch:
         targets=padded([row.targets for row in rows]),
         scored=padded([row.scored for row in rows]),
         active=padded([row.active for row in rows]),
-        inputs={name: padded([row.inputs[name] for row in rows]) for name in rows[0].inputs},
+        inputs={name: padded([_input(row, name) for row in rows]) for name in names},
     )
+
+
+def _input(row: Row, name: str) -> np.ndarray:
+    """Return a row's input; 1 where it is active and lacks what others of its term bring."""
+    return row.inputs.get(name, row.active.astype(np.float32))

@@ -14,17 +14,25 @@ from typing import NamedTuple, final
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from loops_backend_jax.lora.adapter import Factors, Params
-from loops_backend_jax.losses.logprobs import chunk_tokens_for, make_head, target_logprobs
+from loops_backend_jax.losses.inputs import LossInputs, LossScalars
+from loops_backend_jax.losses.logprobs import (
+    Head,
+    chunk_tokens_for,
+    make_head,
+    target_logprobs,
+    top_logprobs,
+)
 from loops_backend_jax.models.decoder import Decoder, apply_decoder, unembedding
 from loops_backend_jax.train.batching import Batch
 
 Scalar = float | jax.Array
 """A number that compiled functions take as an argument, so that another value compiles nothing."""
 
-LossCompute = Callable[[jax.Array, Mapping[str, jax.Array], Mapping[str, float | bool]], jax.Array]
+LossCompute = Callable[[jax.Array, LossInputs, LossScalars], jax.Array]
+LossCombine = Callable[[jax.Array, LossScalars], jax.Array]
 
 
 @final
@@ -34,14 +42,20 @@ class PassPlan:
 
     Attributes:
         model: the module.
-        compute: the loss's function.
-        loss_settings: the loss's settings, sorted by name.
+        compute: the loss's function of positions.
+        combine: the loss's function of row sums, if it has one.
+        rows_per_term: how many neighbouring rows make one term of the loss.
+        flags: the loss's settings that are true or false; its numbers are traced.
+        num_likeliest: how many of the likeliest tokens are named at each position.
         max_logits_bytes: bound of the logits alive at a time.
     """
 
     model: Decoder
     compute: LossCompute
-    loss_settings: tuple[tuple[str, float | bool], ...]
+    combine: LossCombine | None
+    rows_per_term: int
+    flags: tuple[tuple[str, bool], ...]
+    num_likeliest: int
     max_logits_bytes: int
 
 
@@ -49,12 +63,18 @@ class PassResult(NamedTuple):
     """What a pass over one batch gives back.
 
     Attributes:
-        loss_sum: scalar, the sum of the elementwise loss over active targets.
+        loss_sum: scalar, the sum over all terms of the loss.
         logprobs: log-probability of each target, [rows, length] or with K; 0 where not scored.
+        elementwise: what `compute` gave for each target; 0 where not active.
+        likeliest_ids, likeliest_logprobs: the likeliest tokens of each position; None where they
+            were not asked for.
     """
 
     loss_sum: Float[Array, ""]
     logprobs: Float[Array, "rows length *k"]
+    elementwise: Float[Array, "rows length *k"]
+    likeliest_ids: Int[Array, "rows length n"] | None
+    likeliest_logprobs: Float[Array, "rows length n"] | None
 
 
 class AdamScalars(NamedTuple):
@@ -75,7 +95,12 @@ class AdamScalars(NamedTuple):
 
 
 def _loss(
-    factors: Factors, params: Params, lora_scale: jax.Array, batch: Batch, plan: PassPlan
+    factors: Factors,
+    params: Params,
+    lora_scale: jax.Array,
+    batch: Batch,
+    numbers: Mapping[str, Scalar],
+    plan: PassPlan,
 ) -> tuple[Float[Array, ""], PassResult]:
     hidden, _ = apply_decoder(
         plan.model,
@@ -88,23 +113,59 @@ def _loss(
     )
     head = make_head(unembedding(params), factors, lora_scale)
     num_tokens = batch.tokens.size
+    flat_hidden = hidden.reshape(num_tokens, -1)
     flat_targets = batch.targets.reshape(num_tokens, *batch.targets.shape[2:])
     chunk_tokens = chunk_tokens_for(plan.model.config.vocab_size, num_tokens, plan.max_logits_bytes)
-    logprobs = target_logprobs(
-        hidden.reshape(num_tokens, -1), head, flat_targets, chunk_tokens=chunk_tokens
-    ).reshape(batch.targets.shape)
-    logprobs = jnp.where(batch.scored, logprobs, 0.0)
-    loss = plan.compute(logprobs, batch.inputs, dict(plan.loss_settings))
-    loss_sum = jnp.sum(jnp.where(batch.active, loss, 0.0))
-    return loss_sum, PassResult(loss_sum, logprobs)
+    logprobs = target_logprobs(flat_hidden, head, flat_targets, chunk_tokens=chunk_tokens)
+    logprobs = jnp.where(batch.scored, logprobs.reshape(batch.targets.shape), 0.0)
+    settings: LossScalars = {**dict(plan.flags), **numbers}
+    elementwise = jnp.where(batch.active, plan.compute(logprobs, batch.inputs, settings), 0.0)
+    loss_sum = _sum_terms(elementwise, batch, settings, plan)
+    ids, likeliest = _likeliest(flat_hidden, head, batch, chunk_tokens, plan)
+    return loss_sum, PassResult(loss_sum, logprobs, elementwise, ids, likeliest)
+
+
+def _sum_terms(
+    elementwise: Float[Array, "rows length *k"],
+    batch: Batch,
+    settings: LossScalars,
+    plan: PassPlan,
+) -> Float[Array, ""]:
+    """Return the loss: the sum over positions, or over what the loss makes of the sums of rows."""
+    if plan.combine is None:
+        return jnp.sum(elementwise)
+    row_sums = elementwise.reshape(elementwise.shape[0], -1).sum(axis=1)
+    terms = plan.combine(row_sums.reshape(-1, plan.rows_per_term), settings)
+    is_real = batch.segment_ids[:: plan.rows_per_term, 0] > 0  # the others fill the batch up
+    return jnp.sum(jnp.where(is_real, terms, 0.0))
+
+
+def _likeliest(
+    flat_hidden: Float[Array, "tokens width"],
+    head: Head,
+    batch: Batch,
+    chunk_tokens: int,
+    plan: PassPlan,
+) -> tuple[Int[Array, "rows length n"] | None, Float[Array, "rows length n"] | None]:
+    if not plan.num_likeliest:
+        return None, None
+    found = top_logprobs(flat_hidden, head, count=plan.num_likeliest, chunk_tokens=chunk_tokens)
+    ids, logprobs = (x.reshape(*batch.tokens.shape, plan.num_likeliest) for x in found)
+    return ids, logprobs
 
 
 @functools.partial(jax.jit, static_argnames="plan")
 def forward_pass(
-    params: Params, factors: Factors, lora_scale: Scalar, batch: Batch, *, plan: PassPlan
+    params: Params,
+    factors: Factors,
+    lora_scale: Scalar,
+    batch: Batch,
+    numbers: Mapping[str, Scalar],
+    *,
+    plan: PassPlan,
 ) -> PassResult:
-    """Return loss and log-probabilities of one batch."""
-    return _loss(factors, params, jnp.float32(lora_scale), batch, plan)[1]
+    """Return loss and log-probabilities of one batch; `numbers` are the loss's settings."""
+    return _loss(factors, params, jnp.float32(lora_scale), batch, numbers, plan)[1]
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="gradients")
@@ -114,12 +175,13 @@ def forward_backward_pass(
     lora_scale: Scalar,
     gradients: Factors,
     batch: Batch,
+    numbers: Mapping[str, Scalar],
     *,
     plan: PassPlan,
 ) -> tuple[Factors, PassResult]:
     """Return `gradients` (given up) plus those of this batch's loss sum, and the result."""
     scale = jnp.float32(lora_scale)
-    own, result = jax.grad(_loss, has_aux=True)(factors, params, scale, batch, plan)
+    own, result = jax.grad(_loss, has_aux=True)(factors, params, scale, batch, numbers, plan)
     return jax.tree.map(jnp.add, gradients, own), result
 
 

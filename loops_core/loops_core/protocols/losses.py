@@ -84,7 +84,7 @@ class LossFunction(LossSpec):
     Attributes:
         compute: takes `target_logprobs` (float32, natural log, [..., N] or [..., N, K]), the loss's
             inputs by name in the same shape (absent optional ones are missing) and its settings by
-            name; returns the elementwise loss in the shape of `target_logprobs`. Pure; uses
+            name, whose numbers may be scalars of the backend's array library; returns the elementwise loss in the shape of `target_logprobs`. Pure; uses
             nothing but arithmetic and functions that NumPy and JAX arrays share, or the array
             library of the backend that it is meant for. Values at ignored positions do not count
             and may be anything finite.

@@ -16,7 +16,7 @@ from tests.numerics.cases import GOLDEN, make_datum
 from loops_backend_jax.backend import JaxBackend
 from loops_backend_jax.config import BackendSettings
 from loops_backend_jax.trainer import JaxTrainer
-from loops_core.errors import CheckpointError, RemoteOpError, UnsupportedError, UsageError
+from loops_core.errors import CheckpointError, RemoteOpError, UsageError
 from loops_core.protocols import Array, LossFunction, TrainerSpec
 from loops_core.types.datum import Datum
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
@@ -178,7 +178,7 @@ def test_init_starts_over(trainer: JaxTrainer) -> None:
 BAD_CALLS: dict[str, Callable[[JaxTrainer], object]] = {
     "data is empty": lambda t: learn(t, []),
     "loss_fn is 'hinge'": lambda t: t.forward_backward(DATA, loss_fn="hinge", loss_fn_config={}),
-    "'beta'] is unknown": lambda t: learn(t, DATA, {"beta": 1.0}),
+    "'beta'] is not a setting of cross_entropy": lambda t: learn(t, DATA, {"beta": 1.0}),
     "data[1].model_input holds 320": lambda t: learn(t, [DATA[0], make_datum([320])]),
     "has 65 tokens": lambda t: learn(t, [make_datum([3] * 65)]),
     "rank is 0": lambda t: t.init(rank=0, seed=0),
@@ -201,10 +201,42 @@ def test_a_refused_call_changes_nothing_and_the_next_works(
     trainer.optim_step(ADAM)
 
 
-def test_top_k_is_refused_as_not_offered(trainer: JaxTrainer) -> None:
-    assert trainer.describe().max_top_k_logprobs == 0
-    with pytest.raises(UnsupportedError, match="top_k_logprobs is 3"):
-        trainer.forward(DATA, loss_fn="cross_entropy", loss_fn_config={}, top_k_logprobs=3)
+def test_likeliest_tokens_come_where_there_is_a_target(trainer: JaxTrainer) -> None:
+    def run(top_k: int) -> ForwardBackwardOutput:
+        return trainer.forward(
+            DATA, loss_fn="cross_entropy", loss_fn_config={}, top_k_logprobs=top_k
+        )
+
+    found = run(3).loss_fn_outputs[1]  # three tokens: the last predicts nothing
+    assert (found["topk_ids"].shape, found["topk_ids"].dtype) == ([3, 3], "int64")
+    assert (found["topk_logprobs"].shape, found["topk_logprobs"].dtype) == ([3, 3], "float32")
+    ids, logprobs = found["topk_ids"].to_numpy(), found["topk_logprobs"].to_numpy()
+    assert (ids[2] == -100).all()
+    assert np.isnan(logprobs[2]).all()
+    assert (np.diff(logprobs[:2]) <= 0).all()
+    np.testing.assert_array_equal(run(1).loss_fn_outputs[1]["topk_ids"].to_numpy(), ids[:, :1])
+    assert trainer.describe().max_top_k_logprobs == 20
+    with pytest.raises(UsageError, match="top_k_logprobs is 21; expected 0 to 20"):
+        run(21)
+
+
+def test_positions_without_advantage_show_no_logprob(trainer: JaxTrainer) -> None:
+    ones = np.ones(3, np.float32)
+    data = [make_datum([9, 10, 11], logprobs=-ones, advantages=ones * np.float32([1, 0, 1]))]
+    output = trainer.forward_backward(data, loss_fn="ppo", loss_fn_config={})
+    found = output.loss_fn_outputs[0]
+    shown = found["logprobs"].to_numpy()
+    assert shown[0] < 0
+    assert shown[1] == 0
+    assert np.isnan(shown[2])
+    assert found["elementwise_loss"].to_numpy()[1:].tolist() == [0.0, 0.0]
+    assert output.metrics["active_tokens"] == 1
+
+
+def test_half_a_pair_is_refused(trainer: JaxTrainer) -> None:
+    row = make_datum([9, 10, 11], ref_logprobs=-np.ones(3, np.float32))
+    with pytest.raises(UsageError, match="data holds 3 datums; expected a multiple of 2"):
+        trainer.forward_backward([row] * 3, loss_fn="dpo", loss_fn_config={})
 
 
 def test_a_step_that_is_not_finite_fails_and_changes_nothing(trainer: JaxTrainer) -> None:

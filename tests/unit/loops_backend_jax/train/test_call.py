@@ -8,8 +8,7 @@ from tests.numerics.cases import GOLDEN
 from loops_backend_jax.config import BackendSettings, load_model_config
 from loops_backend_jax.losses.cross_entropy import CROSS_ENTROPY
 from loops_backend_jax.models import make_model
-from loops_backend_jax.train.call import make_plan
-from loops_backend_jax.train.step import PassPlan
+from loops_backend_jax.train.call import CallPlan, make_plan
 from loops_core.errors import UsageError
 from loops_core.protocols import LossFunction, LossSetting
 from loops_core.types.training import LossFnConfig
@@ -25,20 +24,23 @@ LOSS = LossFunction(
 )
 
 
-def plan(config: LossFnConfig) -> PassPlan:
+def plan(config: LossFnConfig) -> CallPlan:
     settings = BackendSettings()
     model = make_model(load_model_config(GOLDEN / "qwen3"), settings)
     return make_plan(model, settings, LOSS, config)
 
 
 def test_absent_settings_take_their_defaults() -> None:
-    assert plan({}).loss_settings == (("beta", 0.5), ("skip", False))
-    assert plan({"skip": True, "beta": 1}).loss_settings == (("beta", 1), ("skip", True))
+    assert plan({}).settings == {"beta": 0.5, "skip": False}
+    assert plan({"skip": True, "beta": 1}).settings == {"beta": 1, "skip": True}
 
 
-def test_equal_plans_compile_once() -> None:
-    assert plan({"beta": 0.25}) == plan({"beta": 0.25})
-    assert hash(plan({})) == hash(plan({}))
+def test_numbers_are_traced_and_flags_compiled_in() -> None:
+    one, other = plan({"beta": 0.25}), plan({"beta": 0.75})
+    assert one.passes == other.passes
+    assert hash(one.passes) == hash(other.passes)
+    assert (one.numbers, other.numbers) == ({"beta": 0.25}, {"beta": 0.75})
+    assert one.passes != plan({"skip": True}).passes
 
 
 @pytest.mark.parametrize(
