@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from loops_backend_jax.config import BackendSettings
+from loops_core.protocols.loss_specs import PROTOCOL_LOSSES
 
 
 def test_the_options_and_their_defaults_are_those_of_the_backend(root: Path) -> None:
@@ -14,3 +15,17 @@ def test_the_options_and_their_defaults_are_those_of_the_backend(root: Path) -> 
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, flags=re.MULTILINE)
     fields = dataclasses.fields(BackendSettings)
     assert rows == [(field.name, str(field.default).replace("False", "false")) for field in fields]
+
+
+def test_the_losses_with_their_inputs_and_settings_are_those_of_the_protocol(root: Path) -> None:
+    page = (root / "docs" / "backends.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ?([^|]*) ?\| [^|]* \|$", page, flags=re.MULTILINE)
+    found = {name: (inputs, settings.strip()) for name, inputs, settings in rows}
+    expected = {
+        spec.name: (
+            ", ".join(f"`{each.name}{'' if each.required else '?'}`" for each in spec.inputs),
+            ", ".join(f"`{each.name}` {str(each.default).lower()}" for each in spec.settings),
+        )
+        for spec in PROTOCOL_LOSSES
+    }
+    assert found == expected
