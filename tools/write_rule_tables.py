@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from loops_mock.contract.profiles import OPEN, is_meant
 from loops_mock.contract.rule import Rule, all_rules
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "protocol.md"
@@ -43,9 +44,11 @@ def _table(section: str, rows: dict[str, list[str]]) -> str:
 
 
 def _row(rule: Rule) -> str:
+    mark = " *" if any(is_meant(rule.id, text) for text in OPEN) else ""
     needs = ", ".join(f"`{need}`" for need in sorted(rule.needs - _UNSAID))
     asked = f" (where there is {needs})" if needs else ""
-    return f"| `{rule.id}` | {rule.title.replace('|', chr(92) + '|')}{asked} |"
+    promise = rule.title.replace("|", "\\|")
+    return f"| `{rule.id}`{mark} | {promise}{asked} |"
 
 
 if __name__ == "__main__":

@@ -69,6 +69,14 @@ def loops_resolve_model(base_model: str) -> Path | None:
 
 
 @hookimpl
+def loops_commands() -> Sequence[Command]:
+    """Return the commands of this distribution."""
+    from loops_mock.conformance.command import conformance
+
+    return [Command(name="conformance", function=conformance)]
+
+
+@hookimpl
 def loops_model_names() -> Sequence[str]:
     """Return the name that documentation uses; any other that starts with `mock` is as good."""
     return ["mock-tiny"]

@@ -21,8 +21,7 @@ MEMBERS = ("loops_core", "loops_transport_http", "loops_backend_jax", "loops_moc
 CALLERS_OWN = {"loops_core": {"jax", "torch"}, "loops_backend_jax": {"torch"}}
 
 # Imported by others at our wish: jinja2 by transformers, httptools by uvicorn, h2 by httpx, psycopg
-# by SQLAlchemy, loops-transport-http by the core, for the URLs of `loops conformance`; pip is run as
-# a program.
+# by SQLAlchemy, loops-transport-http by the core for `loops conformance`; pip is run as a program.
 NOT_IMPORTED = {"h2", "httptools", "jinja2", "loops-transport-http", "pip", "psycopg"}
 
 

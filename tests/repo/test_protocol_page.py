@@ -40,7 +40,7 @@ def written(page: str) -> dict[str, str]:
     """Return the section's number of every rule that the page has."""
     found: dict[str, str] = {}
     for part in re.split(r"^###? (?=\d)", page, flags=re.MULTILINE)[1:]:
-        ids = re.findall(r"^\| `([\w-]+\.[\w-]+)` \|", part, flags=re.MULTILINE)
+        ids = re.findall(r"^\| `([\w-]+\.[\w-]+)`(?: \*)? \|", part, flags=re.MULTILINE)
         found |= dict.fromkeys(ids, part.split()[0])
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ ReplyT = TypeVar("ReplyT", bound=WireModel)
 _LONGEST: Final = 400
 _UNSAID: Final = frozenset({"seq_id", "model", "run_id", "data", "session_id"})
 """Fields of bodies that say nothing about what is asked."""
+
+_LINK: Final = re.compile(r"""(\burl['"]?[:=]\s*['"])https?:[^'"]*""")
+"""A link to a file, in a files page; whoever has it can read the file."""
 
 _POLLS: Final = frozenset({routes.RETRIEVE.name, routes.POLL.name})
 
@@ -73,7 +77,7 @@ class CallLog:
         """Return the text without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return _LINK.sub(r"\1***", text)
 
     def made(self) -> list[Made]:
         """Return the calls so far."""

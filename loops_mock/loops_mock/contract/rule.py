@@ -102,26 +102,6 @@ def all_rules() -> tuple[Rule, ...]:
     return tuple(sorted(_RULES.values(), key=lambda each: each.check.__module__))
 
 
-def select_rules(rules: Iterable[Rule], only: Iterable[str]) -> tuple[Rule, ...]:
-    """Return the rules whose id is one of `only`, or starts with one of them up to a dot or hyphen.
-
-    Raises:
-        ValueError: nothing matches one of them.
-    """
-    known, wanted = tuple(rules), tuple(only)
-    for text in wanted:
-        if not any(_is_meant(each.id, text) for each in known):
-            raise ValueError(f"no rule has the id {text!r}, or an id that starts with it")
-    if not wanted:
-        return known
-    return tuple(each for each in known if any(_is_meant(each.id, text) for text in wanted))
-
-
-def _is_meant(rule_id: str, text: str) -> bool:
-    rest = rule_id.removeprefix(text)
-    return rest != rule_id and (rest == "" or rest[0] in ".-" or text[-1:] in (".", "-"))
-
-
 def expect(condition: object, message: str, /, **seen: object) -> None:
     """Return if the condition holds.
 

@@ -50,7 +50,7 @@ class Subject:
         self.target = target
         self.seed = seed
         self.rng = np.random.default_rng(seed)
-        self.log = CallLog(secrets=(target.api_key or "",))
+        self.log = CallLog(secrets=target.secrets)
         self._num_rows = num_rows
         self._opened = ExitStack()
 

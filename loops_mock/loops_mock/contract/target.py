@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, Self, TypeVar, final
 from urllib.parse import urlsplit, urlunsplit
 
 from loops_core.errors import LoopsError, UsageError
@@ -13,6 +13,7 @@ from loops_core.hooks import TransportConfig, hookimpl
 from loops_core.plugins import Plugins
 from loops_core.protocols import Transport
 from loops_core.types import routes
+from loops_core.types.base import WireModel
 from loops_core.types.routes import Call
 from loops_mock.contract.recording import CallLog, RecordingTransport
 from loops_mock.contract.subject import Subject
@@ -20,6 +21,8 @@ from loops_mock.contract.subject import Subject
 if TYPE_CHECKING:
     from loops_core.client.service import ServiceClient
     from loops_core.clock import Clock
+
+ReplyT = TypeVar("ReplyT", bound=WireModel)
 
 _MODELS: Final = {"inproc:mock": "mock-tiny", "inproc:jax": "loops-tiny"}
 """The small model of each backend of ours: in process every installed model is listed."""
@@ -76,6 +79,12 @@ class Target:
     def is_http(self) -> bool:
         """Tell whether the service is reached over HTTP."""
         return self.url.partition(":")[0].lower() in ("http", "https")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no report may show."""
+        password = urlsplit(self.url).password if self.is_http else None
+        return tuple(text for text in (self.api_key, password) if text)
 
     @property
     def shown_url(self) -> str:
@@ -139,6 +148,10 @@ class Target:
             plugins=Plugins.load(extra=[*self._plugins, shared]),
             clock=self._clock or clock,
         )
+
+    def send(self, call: Call[ReplyT]) -> ReplyT:
+        """Return the service's reply to one call that belongs to no rule."""
+        return self._transport.send(call)
 
     def deactivate(self, run_id: str) -> None:
         """End a run that a rule made, where the service can."""

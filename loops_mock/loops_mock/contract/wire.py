@@ -164,7 +164,9 @@ class Wire:
         shown = " ".join(f"{k}: {v}" for k, v in headers.items() if k.lower() not in _UNSHOWN)
         body = "" if content is None else content.decode("utf-8", "replace")
         answer = f"{reply.status_code} {reply.text}"
-        asked = " ".join(text for text in (method, path, shown, body) if text)
+        is_link = path.startswith("http") and "Authorization" not in headers
+        where = "a link to a file" if is_link else path
+        asked = " ".join(text for text in (method, where, shown, body) if text)
         self._log.add(asked, answer, seconds, is_poll=method == "GET" and "/operations/" in path)
 
 

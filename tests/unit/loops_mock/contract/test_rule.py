@@ -11,7 +11,6 @@ from loops_mock.contract.rule import (
     expect_equal,
     expect_raises,
     rule,
-    select_rules,
 )
 
 
@@ -20,16 +19,6 @@ def test_every_rule_has_an_id_of_its_own_in_the_agreed_form() -> None:
     assert len(set(ids)) == len(ids)
     assert all(each.partition(".")[2].replace("-", "").isalnum() for each in ids)
     assert not [each.title for each in all_rules() if each.title.endswith(".")]
-
-
-def test_rules_are_selected_by_id_or_by_its_beginning() -> None:
-    rules = all_rules()
-    assert select_rules(rules, []) == rules
-    (one,) = select_rules(rules, ["submit.repeat-runs-once"])
-    assert one.id == "submit.repeat-runs-once"
-    assert {each.id.partition(".")[0] for each in select_rules(rules, ["submit"])} == {"submit"}
-    with pytest.raises(ValueError, match="subm"):
-        select_rules(rules, ["subm"])
 
 
 def test_two_rules_cannot_have_one_id() -> None:
