@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from loops_mock import pytest_cassette
+from loops_mock.pytest_cassette import loops_cassette as loops_cassette
 from loops_mock.pytest_settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ _MARKER: Final = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options `--loops-seed` and `--loops-strict`, and the setting `loops_strict`."""
+    """Add the options that begin with `--loops-`, and the setting `loops_strict`."""
     group = parser.getgroup("loops", "tests of code that uses Loops")
     group.addoption(
         "--loops-seed",
@@ -65,18 +67,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=False,
         help="fail tests on the mistakes that their watch finds, as the marker's strict=True",
     )
+    pytest_cassette.add_option(group)
     parser.addini("loops_strict", "as --loops-strict, for every run", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
     config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", pytest_cassette.MARKER)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a marked test have its service and its watch without naming a fixture."""
+    """Let a marked test have its service, its watch or its cassette without naming a fixture."""
     for item in items:
         names: list[str] | None = getattr(item, "fixturenames", None)
+        if names is not None and pytest_cassette.wants_cassette(item):
+            names.insert(0, "loops_cassette")
         if names is None or "loops_watch" in names:
             continue
         if item.get_closest_marker("loops") is not None:
