@@ -31,8 +31,10 @@ def loops_backend(name: str, config: BackendConfig) -> Backend | None:
 def loops_commands() -> Sequence[Command]:
     """Return the commands of this distribution."""
     from loops_mock.cassette.commands import diff, show
+    from loops_mock.conformance.command import conformance
 
     return [
+        Command(name="conformance", function=conformance),
         Command(name="cassette show", function=show),
         Command(name="cassette diff", function=diff),
     ]
@@ -66,14 +68,6 @@ def loops_resolve_model(base_model: str) -> Path | None:
     text = ModelConfig(name=base_model).model_dump_json(indent=2).encode()
     _write_once(model_dir / "config.json", text)
     return model_dir
-
-
-@hookimpl
-def loops_commands() -> Sequence[Command]:
-    """Return the commands of this distribution."""
-    from loops_mock.conformance.command import conformance
-
-    return [Command(name="conformance", function=conformance)]
 
 
 @hookimpl
