@@ -64,7 +64,7 @@ CHECKPOINTS: Final = (
             ),
             Edit(f"{_CHECKPOINTS}.save", "check_name(new.address.name)", "pass"),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "ttl.ignored",

@@ -17,7 +17,7 @@ CONTROL: Final = (
         "a lost answer to a create leaves a billed trainer behind",
         "worker",
         (Edit(f"{_CONTROL}._once", "call.idempotency_key is None", "True"),),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "create.sampler-each-time",
@@ -69,7 +69,7 @@ CONTROL: Final = (
                 f"{_CONTROL}.create_trainer", "self._check_session(body.session_id, owner)", "pass"
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "init.keeps-optimizer",
@@ -124,7 +124,7 @@ CONTROL: Final = (
                 "self._records.end_run(record.id, now_s=0.0)",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "owner.sees-others",
@@ -142,7 +142,7 @@ CONTROL: Final = (
                 "run",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "capabilities.empty",
@@ -251,7 +251,7 @@ CONTROL: Final = (
                 "pass",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
 )
 """The faults of the control plane."""

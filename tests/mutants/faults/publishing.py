@@ -54,14 +54,14 @@ PUBLISHING: Final = (
                 "self._counters.version = version if live else version - 1",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "publish.staged-goes-live",
         "bump_version false swaps the sampler all the same",
         "worker",
         (Edit(f"{_MACHINE}._publish", "body.bump_version is not False", "True"),),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "publish.stale-adapter",

@@ -134,7 +134,7 @@ QUEUE: Final = (
         "errors of operations do not say of which class they are",
         "worker",
         (Edit(_STATUS, "error_class or outcome.error.code", "None"),),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "queue.failed-without-reason",
@@ -164,7 +164,7 @@ QUEUE: Final = (
                 "return _to_ended(outcome)",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "queue.expires-at-once",
@@ -185,7 +185,7 @@ QUEUE: Final = (
                 "return OperationStatus(status='pending')",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "queue.cancel-lies",
@@ -245,7 +245,7 @@ QUEUE: Final = (
                 "check_operation(body, run.description)",
             ),
         ),
-        only="http",
+        over_http=True,
     ),
     Mutant(
         "queue.runs-share-a-trainer",

@@ -88,7 +88,6 @@ RETRYING: Final = (
                 "f'{call.idempotency_key}-{attempts}')",
             ),
         ),
-        only="world",
     ),
     Mutant(
         "client.gives-up-at-once",
@@ -101,7 +100,6 @@ RETRYING: Final = (
                 "True",
             ),
         ),
-        only="world",
     ),
     Mutant(
         "client.never-gives-up",
@@ -138,7 +136,6 @@ RETRYING: Final = (
                 "self._settle(Outcome(error=self._ref.own(error)))",
             ),
         ),
-        only="world",
     ),
 )
 """The faults of waiting and retrying."""

@@ -218,7 +218,6 @@ def targets_have_names_of_their_own(subject: Subject) -> None:
     """Save both under one name, and load the trainer's."""
     trainer = subject.trainer()
     step(trainer)
-    there = look(trainer)
     path = trainer.save_state("same").result().path
     step(trainer)
     trainer.save_weights_for_sampler("same").result()
@@ -226,7 +225,6 @@ def targets_have_names_of_their_own(subject: Subject) -> None:
     expect(targets == ["sampler", "trainer"], "both are listed", seen=targets)
     loaded = trainer.load_state_with_optimizer(path).result().step
     expect(loaded == 1, "the trainer's is the trainer's", step=loaded)
-    expect_same("with its weights", look(trainer), there)
 
 
 @rule(

@@ -78,10 +78,9 @@ def a_reset_is_of_its_own_run(subject: Subject) -> None:
     needs=_BOTH,
 )
 def samplers_serve_their_own_run(subject: Subject) -> None:
-    """Publish the same name in two runs of one seed, trained on different texts."""
+    """Publish the same name in a run that has stepped, and in one that has not."""
     one, two = subject.trainer(), subject.trainer()
-    step(one, [DATUM])
-    step(two, [BATCH[1]])
+    step(one)
     first, second = publish(one, "same"), publish(two, "same")
     expect_near("the first serves the first", score(first), look(one))
     expect_near("the second serves the second", score(second), look(two))

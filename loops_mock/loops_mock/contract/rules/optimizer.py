@@ -89,9 +89,7 @@ def the_learning_rate_scales_the_step(subject: Subject) -> None:
     _push(later, 1.0, _adam(0.0))
     _push(later, 1.0, _adam(3e-2))
     _push(first, 1.0, _adam(3e-2))
-    after = look(first)
-    expect_near("both have taken the same step", look(later), after, atol=ALIKE)
-    expect_moved("a step moves the weights", after, look(subject.trainer()))
+    expect_near("both have taken the same step", look(later), look(first), atol=ALIKE)
 
 
 @rule(
@@ -155,8 +153,7 @@ def eps_bounds_the_step(subject: Subject) -> None:
     norm = step(one, [DATUM], _adam(0.0, eps=1e5))["grad_norm"]
     _push(one, 1.0, _adam(1e4 / norm, eps=1e5))
     _push(two, 1.0, _adam(1e5 / norm, eps=1e6))
-    expect_near("both have taken the same step", look(two), look(one))
-    expect_moved("a step moves the weights", look(one), look(subject.trainer()), by=1e-3)
+    expect_near("both have taken the same step", look(one), look(two))
 
 
 @rule(
@@ -200,12 +197,10 @@ def clipping_scales_to_the_norm(subject: Subject) -> None:
     """With a large eps the step shows the gradient's size: clip it, or weigh it to that size."""
     clipped, weighed = subject.trainer(), subject.trainer()
     norm = step(weighed, [DATUM], _adam(0.0))["grad_norm"]
-    step(clipped, [DATUM], _adam(0.0, grad_clip_norm=norm / 4))
     adam = _adam(200.0 / norm, eps=1e3, beta1=0.0, beta2=0.0)
     step(clipped, [DATUM], adam.model_copy(update={"grad_clip_norm": norm / 4}))
     _push(weighed, 0.25, adam)
-    after = look(clipped)
-    expect_near("both have taken the same step", after, look(weighed))
+    expect_near("both have taken the same step", look(clipped), look(weighed))
 
 
 @rule(
@@ -233,11 +228,12 @@ def a_gradient_below_the_clip_stays(subject: Subject) -> None:
     """With a large eps the step shows the gradient's size."""
     free, bounded = subject.trainer(), subject.trainer()
     adam = _adam(100.0, eps=1e3)
+    fresh = look(free)
     _push(free, 1.0, adam)
     _push(bounded, 1.0, adam.model_copy(update={"grad_clip_norm": 1e6}))
     after = look(free)
     expect_near("both have taken the same step", look(bounded), after)
-    expect_moved("the gradient is not clipped to 0", after, look(subject.trainer()), by=1e-3)
+    expect_moved("the gradient is not clipped to 0", after, fresh, by=1e-3)
 
 
 @rule(

@@ -61,9 +61,6 @@ def a_pass_sees_the_steps_before_it(subject: Subject) -> None:
     first, second, third = (logprobs_of(future.result()) for future in futures)
     expect_moved("the first step is between them", second, first)
     expect_moved("the second step is between them", third, second)
-    twin = subject.trainer()
-    step(twin)
-    expect_near("the second look is after one step", second, look(twin))
 
 
 @rule(
@@ -73,15 +70,17 @@ def a_pass_sees_the_steps_before_it(subject: Subject) -> None:
     needs=_TRAIN,
 )
 def submitting_ahead_changes_nothing(subject: Subject) -> None:
-    """Take two steps in both ways."""
+    """Take two steps in both ways: the second gradient is of what the first has left."""
     ahead, waiting = subject.trainer(), subject.trainer()
-    for datum in BATCH[:2]:
-        ahead.forward_backward([datum])
-        ahead.optim_step(ADAM)
-    for datum in BATCH[:2]:
-        waiting.forward_backward([datum]).result()
-        waiting.optim_step(ADAM).result()
-    expect_near("both are at the same place", look(ahead), look(waiting))
+    ahead.forward_backward([DATUM])
+    ahead.optim_step(ADAM)
+    ahead.forward_backward([DATUM])
+    one = apply(ahead)
+    waiting.forward_backward([DATUM]).result()
+    apply(waiting)
+    waiting.forward_backward([DATUM]).result()
+    two = apply(waiting)
+    expect_near("grad_norm is the same", one["grad_norm"], two["grad_norm"])
 
 
 @rule(

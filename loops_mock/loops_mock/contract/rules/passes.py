@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -241,7 +242,9 @@ def a_custom_loss_has_its_gradient(subject: Subject) -> None:
     def loss(_: object, logprobs: Sequence[Any]) -> tuple[Any, dict[str, float]]:
         return -sum(row.sum() for row in logprobs), {"mine": 1.0}
 
-    output = custom.forward_backward_custom(list(BATCH[:2]), loss).result()
+    output = custom.forward_backward_custom(
+        list(BATCH[:2]), loss, framework="jax" if find_spec("jax") else None
+    ).result()
     plain.forward_backward(list(BATCH[:2]), loss_fn_config={"skip_token_normalization": True})
     one, two = apply(custom), apply(plain)
     expect(output.metrics.get("mine") == 1.0, "its metrics are told", metrics=output.metrics)

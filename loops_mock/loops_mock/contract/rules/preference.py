@@ -11,7 +11,6 @@ from loops_mock.contract.probes import (
     ADAM,
     BATCH,
     TEXTS,
-    expect_moved,
     expect_near,
     expect_refused,
     look,
@@ -111,7 +110,6 @@ def dpo_is_graded(subject: Subject) -> None:
     expect_near(
         "the step is the formula's", look(plain, BATCH[:2]), look(twin, BATCH[:2]), atol=1e-3
     )
-    expect_moved("there is a step", look(plain), look(subject.trainer()))
 
 
 def _free_of_scale() -> AdamParams:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from loops_core import AdamParams
 from loops_mock.contract.probes import (
     ADAM,
     BATCH,
     DATUM,
+    TEXT,
     apply,
     expect_failed,
     expect_moved,
     expect_near,
     expect_same,
     look,
+    make_datum,
     step,
 )
 from loops_mock.contract.rule import expect, rule
 from loops_mock.contract.subject import Subject
 
 _TRAIN = {"train"}
-_EXACT = AdamParams(learning_rate=2e-2, eps=1e-8, grad_clip_norm=0.0)
+_EXACT: Final = AdamParams(learning_rate=2e-2, eps=1e-8, grad_clip_norm=0.0)
+
+
+def _told(metrics: Mapping[str, float]) -> list[float]:
+    return [metrics["step"], metrics["grad_norm"]]
 
 
 @rule(
@@ -29,15 +38,15 @@ _EXACT = AdamParams(learning_rate=2e-2, eps=1e-8, grad_clip_norm=0.0)
     needs=_TRAIN,
 )
 def with_optimizer_goes_on_bit_for_bit(subject: Subject) -> None:
-    """Step, save, step on; go back, and step on again."""
+    """Step, pass, save, step; go back, and step again: weights, moments and gradients are there."""
     trainer = subject.trainer()
     step(trainer, BATCH)
+    trainer.forward_backward([DATUM])
     path = trainer.save_state("middle").result().path
-    first = dict(step(trainer))
-    there = look(trainer)
+    first, there = apply(trainer), look(trainer)
     trainer.load_state_with_optimizer(path)
-    again = dict(step(trainer))
-    expect_same("grad_norm is the same", again["grad_norm"], first["grad_norm"])
+    again = apply(trainer)
+    expect_same("step and grad_norm are the same", _told(again), _told(first))
     expect_same("the weights are the same", look(trainer), there)
 
 
@@ -60,40 +69,23 @@ def with_optimizer_brings_the_step_back(subject: Subject) -> None:
 
 
 @rule(
-    "resume.with-optimizer-brings-the-moments-back",
-    title="load_state_with_optimizer brings Adam's moments back",
-    section="6.3",
-    needs=_TRAIN,
-)
-def with_optimizer_brings_the_moments_back(subject: Subject) -> None:
-    """A step of learning rate 0 moves the moments alone: then they alone tell the loads apart."""
-    trainer = subject.trainer()
-    step(trainer, [BATCH[1]], _EXACT.model_copy(update={"learning_rate": 0.0}))
-    path = trainer.save_state("moments").result().path
-    step(trainer, [DATUM], _EXACT)
-    there = look(trainer)
-    trainer.load_state(path)
-    step(trainer, [DATUM], _EXACT)
-    expect_moved("fresh moments lead elsewhere", look(trainer), there)
-
-
-@rule(
     "resume.without-optimizer-starts-it-anew",
     title="load_state takes the weights alone: step 0, and moments of a first step",
     section="6.3",
     needs=_TRAIN,
 )
 def without_optimizer_starts_it_anew(subject: Subject) -> None:
-    """After steps of learning rate 0 the weights are fresh: a loaded run steps like a new one."""
-    used, fresh = subject.trainer(), subject.trainer()
-    step(used, [BATCH[1]], _EXACT.model_copy(update={"learning_rate": 0.0}))
-    path = used.save_state("weights").result().path
-    loaded = used.load_state(path).result().step
-    expect(loaded == 0, "the load tells step 0", seen=loaded)
-    one, two = step(used, [DATUM], _EXACT), step(fresh, [DATUM], _EXACT)
-    expect(one["step"] == 1.0, "steps are counted from 1", seen=one)
-    expect_near("grad_norm is that of a new run", one["grad_norm"], two["grad_norm"])
-    expect_near("both have taken a first step", look(used), look(fresh), atol=1e-3)
+    """After g, a gradient of -beta1 * g makes no step; with fresh moments it makes a first one."""
+    trainer = subject.trainer()
+    adam = _EXACT.model_copy(update={"learning_rate": 0.0, "beta1": 0.5, "beta2": 0.5})
+    before = trainer.forward_backward([DATUM]).result().loss
+    trainer.optim_step(adam)
+    loaded = trainer.load_state(trainer.save_state("weights").result().path).result().step
+    data = [make_datum(TEXT, weights=[-0.5] * 8)]
+    counted = step(trainer, data, adam.model_copy(update={"learning_rate": 1e-2}))["step"]
+    expect([loaded, counted] == [0, 1], "steps start anew", seen=[loaded, counted])
+    after = trainer.forward([DATUM]).result().loss
+    expect_moved("the moments are those of a first step", after, before)
 
 
 @rule(
@@ -149,7 +141,7 @@ def a_load_drops_waiting_gradients(subject: Subject) -> None:
 
 @rule(
     "resume.a-new-client-has-the-weights",
-    title="create_training_client_from_state gives a new run with the weights, at step 0",
+    title="create_training_client_from_state gives a new run with the checkpoint's weights",
     section="6.3",
     needs=_TRAIN,
 )
@@ -161,26 +153,27 @@ def a_new_client_has_the_weights(subject: Subject) -> None:
     with subject.service().create_training_client_from_state(path) as other:
         expect(other.run_id != trainer.run_id, "it is another run", seen=other.run_id)
         expect_same("the weights are those of the save", look(other), look(trainer))
-        counted = step(other)["step"]
-        expect(counted == 1.0, "its optimizer starts anew", seen=counted)
 
 
 @rule(
-    "resume.a-new-client-goes-on-bit-for-bit",
-    title="create_training_client_from_state_with_optimizer gives a run that goes on exactly",
+    "resume.a-new-client-has-the-optimizer",
+    title="create_training_client_from_state_with_optimizer gives a new run with moments and count",
     section="6.3",
     needs=_TRAIN,
 )
-def a_new_client_goes_on_bit_for_bit(subject: Subject) -> None:
-    """Step on in the old run and in the new one."""
+def a_new_client_has_the_optimizer(subject: Subject) -> None:
+    """After g and learning rate 0, a gradient of -beta1 * g leaves no first moment, and no step."""
     trainer = subject.trainer()
-    step(trainer, BATCH)
+    adam = _EXACT.model_copy(update={"learning_rate": 0.0, "beta1": 0.5, "beta2": 0.5})
+    before = trainer.forward_backward([DATUM]).result().loss
+    trainer.optim_step(adam)
     path = trainer.save_state("start").result().path
     with subject.service().create_training_client_from_state_with_optimizer(path) as other:
-        one, two = step(trainer), step(other)
-        expect(two["step"] == 2.0, "its count goes on", seen=two["step"])
-        expect_same("grad_norm is the same", two["grad_norm"], one["grad_norm"])
-        expect_same("both have taken the same step", look(other), look(trainer))
+        data = [make_datum(TEXT, weights=[-0.5] * 8)]
+        counted = step(other, data, adam.model_copy(update={"learning_rate": 5e-2}))["step"]
+        expect(counted == 2.0, "its count goes on", seen=counted)
+        after = other.forward([DATUM]).result().loss
+        expect_near("its moments were there", after, before, atol=1e-3)
 
 
 @rule(
