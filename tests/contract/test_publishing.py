@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +117,18 @@ def test_a_published_adapter_loads_from_its_directory_with_its_own_rank(
         other.save_state("adopted").result()
         (saved,) = other.list_checkpoints()
         assert saved.lora_adapter_config.rank == 4
+
+
+def test_published_weights_answer_after_a_restart_that_no_trainer_has_noticed(
+    service: ServiceClient, trainer: TrainingClient, batch: list[Datum]
+) -> None:
+    _step(trainer, batch)
+    sampler = trainer.save_weights_and_get_sampling_client("now").result()
+    params = SamplingParams(max_tokens=8, seed=1)
+    before = sampler.sample(PROMPT, sampling_params=params)
+    kept = pickle.dumps(sampler)
+    service.close()  # in process the worker ends with it
+    with closing(pickle.loads(kept)) as reopened:
+        after = reopened.sample(PROMPT, sampling_params=params)
+    assert after.policy_version == before.policy_version == 1
+    assert after.sequences[0].tokens == before.sequences[0].tokens

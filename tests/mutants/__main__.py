@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     start = time.perf_counter()
     mutants = _chosen(options.only)
-    baseline = take_baseline(sorted({mutant.is_served for mutant in mutants}))
+    baseline = take_baseline(sorted({mutant.place for mutant in mutants}))
     if baseline.broken and not options.anyway:
         _say("these rules fail without a fault:", *baseline.broken)
         return 2

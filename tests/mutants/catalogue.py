@@ -11,6 +11,7 @@ from tests.mutants.faults.loads import LOADS
 from tests.mutants.faults.passes import PASSES
 from tests.mutants.faults.publishing import PUBLISHING
 from tests.mutants.faults.queue import QUEUE
+from tests.mutants.faults.recovery import RECOVERY
 from tests.mutants.faults.retrying import RETRYING
 from tests.mutants.faults.sampling import SAMPLING
 from tests.mutants.faults.steps import STEPS
@@ -28,6 +29,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         *PUBLISHING,
         *SAMPLING,
         *QUEUE,
+        *RECOVERY,
         *CONTROL,
         *WIRE,
         *CLIENT,

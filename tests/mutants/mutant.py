@@ -14,6 +14,11 @@ Room = Literal["client", "transport", "worker", "server", "mock-backend", "sampl
 trainer, or the mock sampler."""
 
 
+Place = Literal["inproc", "http", "world"]
+"""Where it is looked for: in process, over HTTP, or in a simulated world whose network loses,
+delays and repeats calls and whose worker dies now and then."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -24,19 +29,19 @@ class Mutant:
         story: what a user sees, in one line.
         room: where the fault is.
         changes: what it changes, all of it together.
-        over_http: whether it shows only where a client and a server are two processes.
+        only: the one place where it shows; None = that of its room, in process if it can be.
     """
 
     id: str
     story: str
     room: Room
     changes: tuple[Change, ...]
-    over_http: bool = False
+    only: Place | None = None
 
     @property
-    def is_served(self) -> bool:
-        """Return whether the contract reaches it over HTTP."""
-        return self.over_http or self.room in ("transport", "server")
+    def place(self) -> Place:
+        """Return where it is looked for."""
+        return self.only or ("http" if self.room in ("transport", "server") else "inproc")
 
     @property
     def is_in_server(self) -> bool:

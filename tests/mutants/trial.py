@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, final
 
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.counting import count_calls
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import Mutant, Place
+from tests.mutants.worlds import SUBJECTS, open_world
 
 from loops_mock.contract.rule import Rule, all_rules
 from loops_mock.contract.running import Outcome, RuleResult, run_rules
@@ -78,14 +79,14 @@ def try_mutant(mutant: Mutant, rule_ids: Sequence[str], *, limit_s: float) -> Tr
     known = {rule.id: rule for rule in all_rules()}
     num_rules = 0
     with contextlib.ExitStack() as resources:
-        if not (mutant.is_served and mutant.is_in_server):
+        if mutant.place != "http" or not mutant.is_in_server:
             resources.enter_context(mutant.applied())
-        target = resources.enter_context(open_target(mutant))
+        run = resources.enter_context(open_place(mutant.place, mutant))
         for rule_id in rule_ids:
             if time.perf_counter() - start > limit_s:
                 break
             num_rules += 1
-            result = _result_of(target, known[rule_id])
+            result = run([known[rule_id]])[0]
             if result.outcome in (Outcome.FAILED, Outcome.ERROR):
                 return Trial(
                     mutant=mutant.id,
@@ -100,23 +101,28 @@ def try_mutant(mutant: Mutant, rule_ids: Sequence[str], *, limit_s: float) -> Tr
     return Trial(mutant=mutant.id, rule=None, num_rules=num_rules, seconds=seconds)
 
 
-def passing_rules(*, is_served: bool) -> dict[str, RuleResult]:
+def passing_rules(place: Place) -> Sequence[RuleResult]:
     """Return the result of every rule against a service without a fault."""
-    target = open_served(None) if is_served else open_inproc()
-    with target as opened:
-        report = run_rules(opened.subject, all_rules(), timeout_s=RULE_LIMIT_S)
-    return {result.rule.id: result for result in report.results}
+    rules = all_rules()
+    if place == "world":
+        rules = [rule for rule in rules if rule.id.startswith(SUBJECTS)]
+    with open_place(place, None) as run:
+        return run(rules)
 
 
-def _result_of(target: Target, rule: Rule) -> RuleResult:
-    return run_rules(target.subject, [rule], timeout_s=RULE_LIMIT_S).results[0]
+Run = Callable[[Sequence[Rule]], Sequence[RuleResult]]
+"""Runs rules in an open place."""
 
 
-def open_target(mutant: Mutant) -> contextlib.AbstractContextManager[Target]:
-    """Return the service that a mutant is looked for in."""
-    if mutant.is_served:
-        return open_served(mutant if mutant.is_in_server else None)
-    return open_inproc()
+@contextlib.contextmanager
+def open_place(place: Place, mutant: Mutant | None) -> Generator[Run]:
+    """Return what runs rules in a place; a server of its own has the mutant's fault."""
+    if place == "world":
+        yield lambda rules: run_rules(open_world, rules, timeout_s=None).results
+        return
+    is_in_server = mutant is not None and mutant.is_in_server
+    with open_served(mutant if is_in_server else None) if place == "http" else open_inproc() as on:
+        yield lambda rules: run_rules(on.subject, rules, timeout_s=RULE_LIMIT_S).results
 
 
 def open_inproc() -> Target:

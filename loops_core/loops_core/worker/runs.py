@@ -12,6 +12,7 @@ from loops_core.clock import Clock
 from loops_core.errors import NotFoundError, ServerShutdownError
 from loops_core.protocols import TrainerDescription
 from loops_core.worker.checkpoints import Checkpoints
+from loops_core.worker.engine import Weights
 from loops_core.worker.host import OperationQueue
 from loops_core.worker.keyed_lock import KeyedLock
 from loops_core.worker.machine import TrainerMachine
@@ -165,7 +166,9 @@ class Runs:
         trainer = self._models.open_trainer(record)
         machine = TrainerMachine(record, trainer, self._checkpoints, self._publisher)
         answering = self._records.live_checkpoint(record.id)
-        if answering is not None:
+        if answering is None:
+            self._live.begin(record.id, Weights())
+        else:
             self._publisher.publish(answering)
         directory = None if self._directory is None else self._directory / "runs" / record.id
         try:

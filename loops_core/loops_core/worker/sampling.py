@@ -44,6 +44,16 @@ class LiveWeights:
         with self._lock:
             self._live[run_id] = weights
 
+    def begin(self, run_id: str, weights: Weights) -> None:
+        """Let these weights answer for the run, unless others do already."""
+        with self._lock:
+            self._live.setdefault(run_id, weights)
+
+    def knows(self, run_id: str) -> bool:
+        """Tell whether it was said which weights answer for the run."""
+        with self._lock:
+            return run_id in self._live
+
     def get(self, run_id: str) -> Weights:
         """Return the weights that answer for the run."""
         with self._lock:
@@ -105,6 +115,16 @@ class SamplingDesk:
         path = self._checkpoints.open_local(record)
         return Weights(adapter_id=record.key, path=path, version=record.version)
 
+    def live_of(self, run_id: str) -> Weights:
+        """Return the weights that answer for a run.
+
+        Those of a run that nobody has opened since the last restart are found in the records.
+        """
+        if not self._live.knows(run_id):
+            record = self._records.live_checkpoint(run_id)
+            self._live.begin(run_id, Weights() if record is None else self.loaded(record))
+        return self._live.get(run_id)
+
     def base_model(self, pin: SamplerPin, *, owner: str) -> str:
         """Return the base model that a pin leads to; raises as `sample` does."""
         return self._target(pin, owner).base_model
@@ -152,6 +172,7 @@ class SamplingDesk:
 
     def _floor(self, pin: SamplerPin) -> Choose:
         run_id, floor = pin.run_id or "", pin.min_policy_version or 0
+        self.live_of(run_id)
 
         def choose() -> Weights | None:
             weights = self._live.get(run_id)
@@ -162,6 +183,8 @@ class SamplingDesk:
     def _pinned(self, record: CheckpointRecord, pin: SamplerPin) -> Choose:
         """Serve the checkpoint, until the run's live weights have reached the floor."""
         checkpoint = self.loaded(record)
+        if pin.run_id is not None:
+            self.live_of(pin.run_id)
 
         def choose() -> Weights:
             if pin.run_id is None or pin.min_policy_version is None:

@@ -221,15 +221,18 @@ class Service:
     def _list_models(self, call: Call[Any], owner: str) -> ModelListing:
         base_model = self._desk.base_model(call.pin, owner=owner)
         cards = [ModelCard(id=base_model)]
-        weights = self._live.get(self._desk.paired_run(call.pin, owner=owner) or "")
-        if weights.adapter_id is not None:
+        run_id = self._desk.paired_run(call.pin, owner=owner)
+        weights = None if run_id is None else self._desk.live_of(run_id)
+        if weights is not None and weights.adapter_id is not None:
             cards.append(ModelCard(id=weights.adapter_id, parent=base_model))
         return ModelListing(data=cards)
 
     def _sampler_version(self, call: Call[Any], owner: str) -> PolicyVersion:
         self._desk.base_model(call.pin, owner=owner)
-        run_id = self._desk.paired_run(call.pin, owner=owner) or ""
-        return PolicyVersion(policy_version=self._live.get(run_id).version)
+        run_id = self._desk.paired_run(call.pin, owner=owner)
+        return PolicyVersion(
+            policy_version=0 if run_id is None else self._desk.live_of(run_id).version
+        )
 
     def _sampler_health(self, call: Call[Any], owner: str) -> Empty:
         self._desk.base_model(call.pin, owner=owner)

@@ -64,7 +64,7 @@ CHECKPOINTS: Final = (
             ),
             Edit(f"{_CHECKPOINTS}.save", "check_name(new.address.name)", "pass"),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "ttl.ignored",

@@ -17,7 +17,7 @@ CONTROL: Final = (
         "a lost answer to a create leaves a billed trainer behind",
         "worker",
         (Edit(f"{_CONTROL}._once", "call.idempotency_key is None", "True"),),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "create.sampler-each-time",
@@ -69,7 +69,7 @@ CONTROL: Final = (
                 f"{_CONTROL}.create_trainer", "self._check_session(body.session_id, owner)", "pass"
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "init.keeps-optimizer",
@@ -124,7 +124,7 @@ CONTROL: Final = (
                 "self._records.end_run(record.id, now_s=0.0)",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "owner.sees-others",
@@ -142,7 +142,7 @@ CONTROL: Final = (
                 "run",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "capabilities.empty",
@@ -251,7 +251,7 @@ CONTROL: Final = (
                 "pass",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
 )
 """The faults of the control plane."""

@@ -54,14 +54,14 @@ PUBLISHING: Final = (
                 "self._counters.version = version if live else version - 1",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "publish.staged-goes-live",
         "bump_version false swaps the sampler all the same",
         "worker",
         (Edit(f"{_MACHINE}._publish", "body.bump_version is not False", "True"),),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "publish.stale-adapter",

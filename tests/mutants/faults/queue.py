@@ -134,7 +134,7 @@ QUEUE: Final = (
         "errors of operations do not say of which class they are",
         "worker",
         (Edit(_STATUS, "error_class or outcome.error.code", "None"),),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "queue.failed-without-reason",
@@ -164,7 +164,7 @@ QUEUE: Final = (
                 "return _to_ended(outcome)",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "queue.expires-at-once",
@@ -185,7 +185,7 @@ QUEUE: Final = (
                 "return OperationStatus(status='pending')",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "queue.cancel-lies",
@@ -245,7 +245,7 @@ QUEUE: Final = (
                 "check_operation(body, run.description)",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "queue.runs-share-a-trainer",

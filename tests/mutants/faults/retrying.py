@@ -88,6 +88,7 @@ RETRYING: Final = (
                 "f'{call.idempotency_key}-{attempts}')",
             ),
         ),
+        only="world",
     ),
     Mutant(
         "client.gives-up-at-once",
@@ -100,6 +101,7 @@ RETRYING: Final = (
                 "True",
             ),
         ),
+        only="world",
     ),
     Mutant(
         "client.never-gives-up",
@@ -136,6 +138,7 @@ RETRYING: Final = (
                 "self._settle(Outcome(error=self._ref.own(error)))",
             ),
         ),
+        only="world",
     ),
 )
 """The faults of waiting and retrying."""

@@ -216,7 +216,7 @@ WIRE: Final = (
                 "[datum for body in bodies[:-1] or bodies for datum in body.data]",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "parts.in-order-of-arrival",
@@ -229,7 +229,7 @@ WIRE: Final = (
                 "list(batch.parts.values())",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "parts.run-early",
@@ -243,7 +243,7 @@ WIRE: Final = (
                 "return _Submit(run, kind, body, batch_key=key)",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "parts.split-in-two",
@@ -256,7 +256,7 @@ WIRE: Final = (
                 "bodies[-1].data",
             ),
         ),
-        over_http=True,
+        only="http",
     ),
     Mutant(
         "links.unsigned",
