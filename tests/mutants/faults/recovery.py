@@ -71,8 +71,13 @@ RECOVERY: Final = (
         (
             Edit(
                 "loops_core.worker.runs:Runs._open_run",
-                "answering is not None",
-                "False and answering is not None",
+                "self._publisher.publish(answering)",
+                "self._live.begin(record.id, Weights())",
+            ),
+            Edit(
+                "loops_core.worker.sampling:SamplingDesk.live_of",
+                "self._records.live_checkpoint(run_id)",
+                "None",
             ),
         ),
         only="world",
