@@ -255,18 +255,10 @@ class JaxTrainer:
         return losses[loss_fn]
 
     def _rows(self, data: Sequence[Datum], loss_fn: str) -> tuple[Row, ...]:
-        if not data:
-            raise UsageError("data is empty; expected at least one Datum", field="data")
-        limits, loss = self._description, self._loss(loss_fn)
-        if len(data) % loss.rows_per_term:
-            raise UsageError(
-                f"data holds {len(data)} datums; expected a multiple of {loss.rows_per_term}:"
-                f" {loss.name} reads chosen and rejected in turn",
-                field="data",
-            )
+        limits = self._description
         return make_rows(
             data,
-            loss,
+            self._loss(loss_fn),
             vocab_size=limits.vocab_size,
             max_tokens=limits.max_seq_len,
         )

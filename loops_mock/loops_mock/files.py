@@ -27,7 +27,10 @@ from loops_mock.state import Pending, TrainerState
 MAX_RANK: Final = 256
 """The largest rank of an adapter."""
 
-_FORMAT: Final = "loops-mock-state-1"
+_FORMAT: Final = "loops-mock-state-2"
+_GROUPS: Final = ("adapter", "first", "second")
+"""What a state holds for every factor."""
+
 _REFUSED: Final = ("alpha_pattern", "rank_pattern", "use_dora", "use_rslora")
 """Settings of PEFT that change what an adapter computes, and are not offered."""
 
@@ -134,31 +137,28 @@ def _read_state(path: Path, header: Header, config: ModelConfig) -> TrainerState
     rank, alpha, sites = _check_adapter(
         path / "state.json", header["rank"], header["alpha"], header["target_modules"], config
     )
-    dtypes: dict[str, type[np.float32 | np.float64]] = {
-        "adapter": np.float32,
-        "first": np.float32,
-        "second": np.float32,
-    }
-    if header["pending"] is not None:
-        dtypes["pending"] = np.float64
     expected: Expected = {}
-    for group, dtype in dtypes.items():
+    if header["pending"] is not None:
+        for site in sites:
+            expected[f"pending/{site}"] = (np.dtype(np.float64), config.sites()[site])
+    for group in _GROUPS:
         for site in sites:
             fan_in, fan_out = config.sites()[site]
-            expected[f"{group}/{site}.lora_a"] = (np.dtype(dtype), (fan_in, rank))
-            expected[f"{group}/{site}.lora_b"] = (np.dtype(dtype), (rank, fan_out))
+            expected[f"{group}/{site}.lora_a"] = (np.dtype(np.float32), (fan_in, rank))
+            expected[f"{group}/{site}.lora_b"] = (np.dtype(np.float32), (rank, fan_out))
     arrays = _load_arrays(path / "state.npz", expected)
     groups = {
         group: {
             site: Factors(arrays[f"{group}/{site}.lora_a"], arrays[f"{group}/{site}.lora_b"])
             for site in sites
         }
-        for group in dtypes
+        for group in _GROUPS
     }
     pending = None
     if header["pending"] is not None:
         counts = header["pending"]
-        pending = Pending(groups["pending"], counts["active"], counts["skip_normalization"])
+        gradient = {site: arrays[f"pending/{site}"] for site in sites}
+        pending = Pending(gradient, counts["active"], counts["skip_normalization"])
     return TrainerState(
         adapter=Adapter(rank=rank, alpha=alpha, factors=groups["adapter"]),
         first=groups["first"],

@@ -61,13 +61,13 @@ def _make_tensors(result: RowResult, loss: LossFunction, top_k: int) -> dict[str
     shown = row.active if loss.hides_inactive else row.scored
     logprobs = np.where(shown, result.logprobs, 0.0)
     logprobs[~row.scored] = np.nan
-    tensors = {"logprobs": _to_float32(logprobs.reshape(row.shape))}
+    tensors = {"logprobs": _to_float32(logprobs)}
     if loss.combine is None:
-        tensors["elementwise_loss"] = _to_float32(result.elementwise.reshape(row.shape))
+        tensors["elementwise_loss"] = _to_float32(result.elementwise)
     if top_k:
-        asked = shown.any(axis=1, keepdims=True)
-        ids = rank_tokens(result.log_probs, top_k)
-        best = np.take_along_axis(result.log_probs, ids, axis=1)
+        asked = shown.reshape(len(row.tokens), -1).any(axis=1, keepdims=True)
+        ids = rank_tokens(result.softmax.log_probs, top_k)
+        best = np.take_along_axis(result.softmax.log_probs, ids, axis=1)
         tensors["topk_ids"] = TensorData.from_numpy(np.where(asked, ids, IGNORED_TARGET))
         tensors["topk_logprobs"] = _to_float32(np.where(asked, best, np.nan))
     return tensors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from loops_core.errors import UsageError
 from loops_core.protocols import LossSettings
-from loops_mock.exact import Floats, exp, log_softmax, total
+from loops_core.protocols.rows import Row
+from loops_mock.exact import Floats, Softmax, softmax, total
 from loops_mock.losses import ExactLoss
-from loops_mock.model import Activations, Adapter, Factors, Model
-from loops_mock.rows import Row
-
-Gradient = Mapping[str, Factors]
-"""d loss / d factors by place, float64."""
+from loops_mock.model import Activations, Gradient, Policy
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
+
+_MAX_POSITIONS: Final = 4096
+"""Rows are taken together up to so many positions; a longer row goes alone."""
 
 
 @final
@@ -29,14 +29,14 @@ class RowResult:
     Attributes:
         row: the row.
         activations: of its pass.
-        log_probs: of every token at every position, [N, vocab].
-        logprobs: of the targets, [N, K]; whatever where not scored.
-        elementwise: what `compute` gave for each target, [N, K]; 0 where not active.
+        softmax: of every token at every position, [N, vocab].
+        logprobs: of the targets, in their shape; whatever where not scored.
+        elementwise: what `compute` gave for each target, in their shape; 0 where not active.
     """
 
     row: Row
     activations: Activations
-    log_probs: Floats
+    softmax: Softmax
     logprobs: Floats
     elementwise: Floats
 
@@ -63,13 +63,12 @@ class PassResult:
 
 
 def run_forward(
-    model: Model, adapter: Adapter, rows: Sequence[Row], loss: ExactLoss, settings: LossSettings
+    policy: Policy, rows: Sequence[Row], loss: ExactLoss, settings: LossSettings
 ) -> PassResult:
     """Return the rows' losses and logprobs.
 
     Args:
-        model: the frozen weights.
-        adapter: the trained ones.
+        policy: the weights.
         rows: at least one, and a multiple of the loss's `rows_per_term`.
         loss: what is summed.
         settings: the loss's, completed.
@@ -77,8 +76,12 @@ def run_forward(
     Raises:
         UsageError: a loss or its derivative is beyond float32.
     """
-    results = [_run_row(model, adapter, row, loss, settings) for row in rows]
-    sums = [float(total(total(result.elementwise))) for result in results]
+    results = [
+        result
+        for together in _batches(rows)
+        for result in _run_rows(policy, together, loss, settings)
+    ]
+    sums = [float(total(result.elementwise.reshape(-1))) for result in results]
     function = loss.function
     if function.combine is None or loss.combine_derivative is None:
         return PassResult(results, sum(sums), [1.0] * len(sums))
@@ -92,8 +95,7 @@ def run_forward(
 
 
 def run_backward(
-    model: Model,
-    adapter: Adapter,
+    policy: Policy,
     result: RowResult,
     loss: ExactLoss,
     settings: LossSettings,
@@ -109,39 +111,66 @@ def run_backward(
         derivative = loss.derivative(result.logprobs, row.inputs, settings)
         d_logprobs = np.where(row.active, slope * derivative, 0.0)
     _check_size(d_logprobs, loss.function.name)
-    d_logits = -total(d_logprobs)[:, None] * exp(result.log_probs)
-    for k in range(d_logprobs.shape[1]):
-        d_logits[np.arange(len(row.tokens)), row.targets[:, k]] += d_logprobs[:, k]
-    return model.backward(result.activations, d_logits, adapter)
+    by_column = d_logprobs.reshape(len(row.tokens), -1)
+    targets = row.targets.reshape(len(row.tokens), -1)
+    shares = total(by_column) / result.softmax.sums
+    d_logits = result.softmax.odds * -shares[:, None]
+    positions = np.arange(len(row.tokens))
+    for k in range(by_column.shape[1]):
+        d_logits[positions, targets[:, k]] += by_column[:, k]
+    return policy.backward(result.activations, d_logits)
 
 
 def add_gradients(left: Gradient, right: Gradient) -> Gradient:
     """Return the sum of two gradients."""
-    return {
-        site: Factors(a.lora_a + right[site].lora_a, a.lora_b + right[site].lora_b)
-        for site, a in left.items()
-    }
+    return {site: values + right[site] for site, values in left.items()}
 
 
-def _run_row(
-    model: Model, adapter: Adapter, row: Row, loss: ExactLoss, settings: LossSettings
+def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Yield neighbours that are taken together: rows do not see each other, it only saves time."""
+    start, positions = 0, 0
+    for number, row in enumerate(rows):
+        if number > start and positions + len(row.tokens) > _MAX_POSITIONS:
+            yield rows[start:number]
+            start, positions = number, 0
+        positions += len(row.tokens)
+    yield rows[start:]
+
+
+def _run_rows(
+    policy: Policy, rows: Sequence[Row], loss: ExactLoss, settings: LossSettings
+) -> Iterator[RowResult]:
+    windows = [policy.model.windows(row.tokens) for row in rows]
+    activations = policy.forward(windows[0] if len(rows) == 1 else np.concatenate(windows))
+    everything = softmax(activations.logits)
+    start = 0
+    for row in rows:
+        end = start + len(row.tokens)
+        part = Softmax(*(array[start:end] for array in everything))
+        yield _make_result(row, activations.part(start, end), part, loss, settings)
+        start = end
+
+
+def _make_result(
+    row: Row, activations: Activations, own: Softmax, loss: ExactLoss, settings: LossSettings
 ) -> RowResult:
-    activations = model.forward(model.windows(row.tokens), adapter)
-    log_probs = log_softmax(activations.logits)
-    logprobs = np.take_along_axis(log_probs, row.targets, axis=1)
+    positions = np.arange(len(row.tokens))
+    at = positions if row.targets.ndim == 1 else positions[:, None]
+    logprobs = own.log_probs[at, row.targets]
     with np.errstate(over="ignore", invalid="ignore"):
         values = loss.function.compute(logprobs, row.inputs, settings)
         elementwise = np.where(row.active, values, 0.0)
     _check_size(elementwise, loss.function.name)
-    return RowResult(row, activations, log_probs, logprobs, elementwise)
+    return RowResult(row, activations, own, logprobs, elementwise)
 
 
 def _check_size(values: Floats, loss_name: str) -> None:
     """Refuse what float32 does not hold, and NaN."""
-    beyond = ~(np.abs(values) <= _LARGEST)
-    if beyond.any():
-        raise UsageError(
-            f"data gives {loss_name} a loss or derivative of {values[beyond][0]}; expected numbers "
-            "that float32 holds; look at weights, logprobs, advantages and loss_fn_config",
-            field="data",
-        )
+    if float(np.abs(values).max()) <= _LARGEST:
+        return
+    beyond = values[~(np.abs(values) <= _LARGEST)]
+    raise UsageError(
+        f"data gives {loss_name} a loss or derivative of {beyond[0]}; expected numbers that "
+        "float32 holds; look at weights, logprobs, advantages and loss_fn_config",
+        field="data",
+    )

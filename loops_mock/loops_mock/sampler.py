@@ -21,9 +21,9 @@ from loops_core.protocols import (
 from loops_core.protocols.sample_checks import check_request
 from loops_core.types.sampling import StopReason
 from loops_mock.drawing import choose_token
-from loops_mock.exact import Floats, log_softmax
+from loops_mock.exact import Floats, softmax
 from loops_mock.files import load_adapter
-from loops_mock.model import Adapter, Model, Tokens
+from loops_mock.model import Model, Policy, Tokens
 from loops_mock.outputs import rank_tokens
 from loops_mock.text import find_string_stop, to_text
 
@@ -66,7 +66,7 @@ class _Sequence:
 class _Job:
     handle: SampleHandle
     request: SampleRequest
-    adapter: Adapter | None
+    policy: Policy
     limit: int
     sequences: list[_Sequence]
     prompt_logprobs: PromptLogprobs | None = None
@@ -103,7 +103,8 @@ class MockSampler:
             features=FEATURES,
             has_tokenizer=True,
         )
-        self._adapters: dict[str, Adapter] = {}
+        self._base = model.prepare(None)
+        self._adapters: dict[str, Policy] = {}
         self._jobs: dict[SampleHandle, _Job] = {}
         self._handles = itertools.count(1)
 
@@ -114,7 +115,8 @@ class MockSampler:
     def load_adapter(self, adapter_id: str, path: Path) -> None:
         """Make the adapter at `path` resident; see `Sampler.load_adapter`."""
         if adapter_id not in self._adapters:
-            self._adapters[adapter_id] = load_adapter(path, self._model.config)
+            adapter = load_adapter(path, self._model.config)
+            self._adapters[adapter_id] = self._model.prepare(adapter)
 
     def drop_adapter(self, adapter_id: str) -> None:
         """Forget an adapter; requests under way hold their own reference to it."""
@@ -127,13 +129,13 @@ class MockSampler:
             NotFoundError: no adapter is loaded under that id.
             UsageError: the request asks for what this sampler cannot serve; the field is named.
         """
-        adapter = self._find_adapter(request.adapter_id)
+        policy = self._find_policy(request.adapter_id)
         limit = check_request(request, self._description)
         handle = SampleHandle(next(self._handles))
         self._jobs[handle] = _Job(
             handle,
             request,
-            adapter,
+            policy,
             limit=limit,
             sequences=[_Sequence(number) for number in range(request.num_samples)],
         )
@@ -153,7 +155,7 @@ class MockSampler:
         ][:MAX_SEQUENCES_PER_STEP]
         groups: dict[int, list[tuple[_Job, _Sequence]]] = {}
         for job, sequence in live:
-            groups.setdefault(id(job.adapter), []).append((job, sequence))
+            groups.setdefault(id(job.policy), []).append((job, sequence))
         for group in groups.values():
             self._draw(group)
         waiting = next((job for job in self._jobs.values() if job.wants_prompt_logprobs), None)
@@ -169,7 +171,7 @@ class MockSampler:
         self._adapters.clear()
         self._jobs.clear()
 
-    def _find_adapter(self, adapter_id: str | None) -> Adapter | None:
+    def _find_policy(self, adapter_id: str | None) -> Policy:
         if adapter_id is not None and adapter_id not in self._adapters:
             raise NotFoundError(
                 f"adapter_id {adapter_id!r} is not loaded; expected None or one of "
@@ -177,7 +179,7 @@ class MockSampler:
                 kind="adapter",
                 name=adapter_id,
             )
-        return None if adapter_id is None else self._adapters[adapter_id]
+        return self._base if adapter_id is None else self._adapters[adapter_id]
 
     def _draw(self, group: list[tuple[_Job, _Sequence]]) -> None:
         """Add a token to sequences that share an adapter."""
@@ -186,8 +188,8 @@ class MockSampler:
             self._model.windows(_tail(job.request.prompt, sequence.tokens, window))[-1]
             for job, sequence in group
         ]
-        logits = self._model.forward(np.stack(tails), group[0][0].adapter).logits
-        log_probs = log_softmax(logits)
+        logits = group[0][0].policy.forward(np.stack(tails)).logits
+        log_probs = softmax(logits).log_probs
         for row, (job, sequence) in enumerate(group):
             request = job.request
             position = len(request.prompt) + len(sequence.tokens)
@@ -200,7 +202,7 @@ class MockSampler:
     def _prompt_logprobs(self, job: _Job) -> PromptLogprobs:
         prompt, top_k = job.request.prompt, job.request.top_k_prompt_logprobs or 0
         windows = self._model.windows(np.asarray(prompt, dtype=np.int64))
-        rows = log_softmax(self._model.forward(windows, job.adapter).logits)
+        rows = softmax(job.policy.forward(windows).logits).log_probs
         entries = [_rank_tokens(rows[i], prompt[i + 1], top_k) for i in range(len(prompt) - 1)]
         return (None, *entries)
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from loops_core.errors import UsageError
 from loops_core.types.training import AdamParams
 from loops_mock.exact import power, total
-from loops_mock.model import Adapter, Factors
-from loops_mock.passes import Gradient
+from loops_mock.model import Adapter, Factors, Gradient
 
 Moments = Mapping[str, Factors]
 """A moment of the gradient for every factor, float32."""
@@ -27,7 +26,7 @@ class Pending:
     """What was added up since the last optimizer step.
 
     Attributes:
-        gradient: the sum.
+        gradient: the sum, for the whole matrix of each place that the adapter changes.
         active: the number of active positions.
         skip_normalization: whether the sum is not to be divided by that number.
     """
@@ -68,14 +67,16 @@ class TrainerState:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return every array by its name, in a fixed order."""
         groups = {"adapter": self.adapter.factors, "first": self.first, "second": self.second}
-        if self.pending is not None:
-            groups["pending"] = self.pending.gradient
-        return {
+        arrays: dict[str, NDArray[Any]] = {
             f"{group}/{site}.{name}": factor
             for group, factors_by_site in groups.items()
             for site, factors in factors_by_site.items()
             for name, factor in factors._asdict().items()
         }
+        if self.pending is not None:
+            for site, values in self.pending.gradient.items():
+                arrays[f"pending/{site}"] = values
+        return arrays
 
     def header(self) -> dict[str, object]:
         """Return everything that is no array."""
@@ -119,7 +120,7 @@ def apply_adam(state: TrainerState, params: AdamParams) -> tuple[TrainerState, d
             "optim_step has no gradients; expected a forward_backward since the last optim_step"
         )
     divisor = 1 if pending.skip_normalization else max(pending.active, 1)
-    gradient = _scale(pending.gradient, 1.0 / divisor)
+    gradient = _scale(state.adapter.backward(pending.gradient), 1.0 / divisor)
     norm = float(np.sqrt(sum(float(total((g * g).reshape(-1))) for g in _leaves(gradient))))
     if params.grad_clip_norm > 0 and norm > params.grad_clip_norm:
         gradient = _scale(gradient, params.grad_clip_norm / norm)
@@ -172,7 +173,7 @@ def _step_factor(
     return new.astype(np.float32), m.astype(np.float32), v.astype(np.float32)
 
 
-def _scale(gradient: Gradient, factor: float) -> Gradient:
+def _scale(gradient: Moments, factor: float) -> Moments:
     return {site: Factors(a * factor, b * factor) for site, (a, b) in gradient.items()}
 
 

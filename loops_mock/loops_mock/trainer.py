@@ -11,14 +11,14 @@ from loops_core.errors import CheckpointError, UnsupportedError, UsageError
 from loops_core.protocols import LossSettings, TrainerDescription
 from loops_core.protocols.loss_settings import complete_settings
 from loops_core.protocols.loss_specs import SKIP_NORMALIZATION
+from loops_core.protocols.rows import make_rows
 from loops_core.types.datum import Datum
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
 from loops_mock import files
 from loops_mock.losses import EXACT_LOSSES, LOSSES, ExactLoss
-from loops_mock.model import Model, make_adapter
+from loops_mock.model import Gradient, Model, Policy, make_adapter
 from loops_mock.outputs import MAX_TOP_K, make_output
-from loops_mock.passes import Gradient, PassResult, add_gradients, run_backward, run_forward
-from loops_mock.rows import make_rows
+from loops_mock.passes import PassResult, add_gradients, run_backward, run_forward
 from loops_mock.state import Pending, TrainerState, apply_adam
 
 ALPHA: Final = 32.0
@@ -41,6 +41,7 @@ class MockTrainer:
         self._max_seq_len = max_seq_len
         self._max_top_k = min(MAX_TOP_K, model.config.vocab_size)
         self._state: TrainerState | None = None
+        self._policy: Policy | None = None
 
     def describe(self) -> TrainerDescription:
         """Return sizes and losses."""
@@ -103,9 +104,10 @@ class MockTrainer:
                 field="loss_fn_config",
             )
         result = self._run(data, loss, settings)
+        policy = self._open_policy()
         gradient: Gradient | None = None if pending is None else pending.gradient
         for row, slope in zip(result.rows, result.slopes, strict=True):
-            added = run_backward(self._model, state.adapter, row, loss, settings, slope=slope)
+            added = run_backward(policy, row, loss, settings, slope=slope)
             gradient = added if gradient is None else add_gradients(gradient, added)
         assert gradient is not None  # there is at least one row
         before = 0 if pending is None else pending.active
@@ -146,7 +148,7 @@ class MockTrainer:
 
     def close(self) -> None:
         """Forget the state."""
-        self._state = None
+        self._state = self._policy = None
 
     def _need_state(self) -> TrainerState:
         if self._state is None:
@@ -154,14 +156,21 @@ class MockTrainer:
         return self._state
 
     def _run(self, data: Sequence[Datum], loss: ExactLoss, settings: LossSettings) -> PassResult:
-        adapter = self._need_state().adapter
+        policy = self._open_policy()
         rows = make_rows(
             data,
             loss.function,
             vocab_size=self._model.config.vocab_size,
             max_seq_len=self._max_seq_len,
         )
-        return run_forward(self._model, adapter, rows, loss, settings)
+        return run_forward(policy, rows, loss, settings)
+
+    def _open_policy(self) -> Policy:
+        """Return the model with the state's adapter, made once for each adapter."""
+        adapter = self._need_state().adapter
+        if self._policy is None or self._policy.adapter is not adapter:
+            self._policy = self._model.prepare(adapter)
+        return self._policy
 
     def _choose(
         self, loss_fn: str, loss_fn_config: LossFnConfig, top_k_logprobs: int

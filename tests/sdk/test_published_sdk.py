@@ -257,7 +257,7 @@ def test_rewards_make_a_step_or_the_missing_loss_is_named(section: Section) -> N
     seen = section("rollouts")
     rewarded = seen["rewarded"]
     if "error" in rewarded:
-        assert "importance_sampling" in rewarded["error"]  # the mock backend has no such loss
+        assert "importance_sampling" in rewarded["error"]
         return
     assert rewarded["step"]["active_tokens"] == sum(map(len, seen["sampled"]))
     assert rewarded["step"]["grad_norm"] > 0

@@ -213,14 +213,13 @@ CONTROL: Final = (
         "a NaN among the weights ruins the adapter",
         "worker",
         (
-            Edit(f"{_VALIDATION}:_check_input", "wrong.size", "False"),
             Edit(
-                "loops_mock.rows:_make_row",
-                "values[~(np.abs(values) <= np.finfo(np.float32).max)]",
-                "values[:0]",
+                "loops_core.protocols.rows:_make_row",
+                "not float(np.abs(values).max()) <= _LARGEST",
+                "False",
             ),
             Edit(
-                "loops_mock.passes:_run_row",
+                "loops_mock.passes:_make_result",
                 "np.where(row.active, values, 0.0)",
                 "np.nan_to_num(np.where(row.active, values, 0.0))",
             ),

@@ -10,7 +10,7 @@ from tests.mutants.mutant import Mutant
 _TRAINER: Final = "loops_mock.trainer:MockTrainer"
 _PASSES: Final = "loops_mock.passes"
 _OUTPUTS: Final = "loops_mock.outputs"
-_ROWS: Final = "loops_mock.rows"
+_ROWS: Final = "loops_core.protocols.rows"
 
 PASSES: Final = (
     Mutant(
@@ -69,7 +69,7 @@ PASSES: Final = (
         (
             Edit(
                 f"{_ROWS}:Row.num_active",
-                "int(np.count_nonzero(self.active.any(axis=1)))",
+                "int(np.count_nonzero(active))",
                 "len(self.tokens)",
             ),
         ),
@@ -129,7 +129,7 @@ PASSES: Final = (
         (
             Edit(
                 f"{_ROWS}:_make_row",
-                "scored & (raw[loss.active_input] != 0) if loss.active_input in raw else scored",
+                "scored if gate is None else scored & (gate != 0.0)",
                 "scored",
             ),
         ),
@@ -176,9 +176,9 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_PASSES}:_run_row",
-                "np.take_along_axis(log_probs, row.targets, axis=1)",
-                "np.take_along_axis(log_probs, np.roll(row.targets, 1, axis=0), axis=1)",
+                f"{_PASSES}:_make_result",
+                "own.log_probs[at, row.targets]",
+                "own.log_probs[at, np.roll(row.targets, 1, axis=0)]",
             ),
         ),
     ),
@@ -189,8 +189,8 @@ PASSES: Final = (
         (
             Edit(
                 "loops_mock.model:Model.windows",
-                "np.full(self.config.window - 1, -1, dtype=np.int64)",
-                "np.full(self.config.window - 1, tokens[-1], dtype=np.int64)",
+                "np.full(window - 1, -1, dtype=np.int64)",
+                "np.full(window - 1, tokens[-1], dtype=np.int64)",
             ),
         ),
     ),
@@ -231,7 +231,7 @@ PASSES: Final = (
         (
             Edit(
                 f"{_PASSES}:run_backward",
-                "range(d_logprobs.shape[1])",
+                "range(by_column.shape[1])",
                 "range(1)",
             ),
         ),

@@ -257,8 +257,8 @@ SAMPLING: Final = (
         (
             Edit(
                 f"{_SAMPLER}._prompt_logprobs",
-                "self._model.forward(windows, job.adapter)",
-                "self._model.forward(windows, None)",
+                "job.policy.forward(windows)",
+                "self._base.forward(windows)",
             ),
         ),
     ),

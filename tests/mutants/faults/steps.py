@@ -206,10 +206,9 @@ STEPS: Final = (
         "mock-backend",
         (
             Edit(
-                "loops_mock.model:Model.backward",
-                "return {site: gradients[site] for site in adapter.factors}",
-                "return {site: Factors(0.0 * gradients[site].lora_a, 0.0 * gradients[site].lora_b)"
-                " if site == MIXER else gradients[site] for site in adapter.factors}",
+                "loops_mock.model:Adapter.backward",
+                "self.scale * gradient[site]",
+                "(0.0 if site == MIXER else self.scale) * gradient[site]",
             ),
         ),
     ),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loops_core.protocols.loss_settings import complete_settings
+from loops_core.protocols.rows import Row, make_rows
 from loops_core.types.datum import Datum
 from loops_core.types.tensor import TensorData
 from loops_mock.config import LM_HEAD, MIXER, ModelConfig
@@ -20,7 +21,6 @@ from loops_mock.losses import EXACT_LOSSES, ExactLoss
 from loops_mock.model import Adapter, Factors, Model
 from loops_mock.outputs import make_output
 from loops_mock.passes import add_gradients, run_backward, run_forward
-from loops_mock.rows import Row, make_rows
 
 CROSS_ENTROPY = EXACT_LOSSES["cross_entropy"]
 SETTINGS = {"skip_token_normalization": False}
@@ -44,7 +44,7 @@ def random_adapter(config: ModelConfig, sites: tuple[str, ...] = (MIXER, LM_HEAD
 
 def loss_sum(model: Model, adapter: Adapter, rows: list[Row], loss: ExactLoss) -> float:
     settings = complete_settings(loss.function, {})
-    return run_forward(model, adapter, rows, loss, settings).loss_sum
+    return run_forward(model.prepare(adapter), rows, loss, settings).loss_sum
 
 
 def nudged(adapter: Adapter, site: str, which: int, index: tuple[int, ...], by: float) -> Adapter:
@@ -57,12 +57,13 @@ def check_gradient(
     model: Model, adapter: Adapter, rows: list[Row], loss: ExactLoss = CROSS_ENTROPY
 ) -> None:
     settings = complete_settings(loss.function, {})
-    result = run_forward(model, adapter, rows, loss, settings)
+    policy = model.prepare(adapter)
+    result = run_forward(policy, rows, loss, settings)
     parts = [
-        run_backward(model, adapter, row, loss, settings, slope=slope)
+        run_backward(policy, row, loss, settings, slope=slope)
         for row, slope in zip(result.rows, result.slopes, strict=True)
     ]
-    gradient = reduce(add_gradients, parts)
+    gradient = adapter.backward(reduce(add_gradients, parts))
     assert list(gradient) == list(adapter.factors)
     for site, factors in gradient.items():
         for which, exact in enumerate(factors):
@@ -125,7 +126,7 @@ def test_loss_is_the_mean_over_active_positions(
     model: Model, data: list[Datum], config: ModelConfig
 ) -> None:
     adapter, rows = random_adapter(config), rows_of(data, config)
-    results = run_forward(model, adapter, rows, CROSS_ENTROPY, SETTINGS)
+    results = run_forward(model.prepare(adapter), rows, CROSS_ENTROPY, SETTINGS)
     by_hand = 0.0
     for result, datum in zip(results.rows, data, strict=True):
         targets = datum.loss_fn_inputs["target_tokens"].to_numpy()
@@ -133,7 +134,7 @@ def test_loss_is_the_mean_over_active_positions(
         for i, target in enumerate(targets):
             weight = 1.0 if weights is None else float(weights.to_numpy()[i])
             if target != -100:
-                by_hand -= weight * float(result.log_probs[i, target])
+                by_hand -= weight * float(result.softmax.log_probs[i, target])
     output = make_output(results, CROSS_ENTROPY.function, SETTINGS)
     # 4 plain positions, 2 of 3 not ignored, and 3 of 5 neither ignored nor of weight 0. Summing in
     # another order costs a few roundings.
@@ -146,7 +147,8 @@ def test_logprobs_are_nan_exactly_where_targets_are_ignored(
     model: Model, data: list[Datum], config: ModelConfig
 ) -> None:
     adapter = random_adapter(config)
-    results = run_forward(model, adapter, rows_of(data, config), CROSS_ENTROPY, SETTINGS)
+    policy = model.prepare(adapter)
+    results = run_forward(policy, rows_of(data, config), CROSS_ENTROPY, SETTINGS)
     outputs = make_output(results, CROSS_ENTROPY.function, SETTINGS).loss_fn_outputs
     for datum, tensors in zip(data, outputs, strict=True):
         targets = datum.loss_fn_inputs["target_tokens"].to_numpy()
@@ -161,6 +163,7 @@ def test_a_position_does_not_see_what_follows_it(tokens: list[int], draw: st.Dat
         ModelConfig(name="mock-causal", vocab_size=11, hidden_size=5, window=3)
     )
     cut = draw.draw(st.integers(1, len(tokens)))
-    whole = model.forward(model.windows(np.array(tokens)), None).logits
-    part = model.forward(model.windows(np.array(tokens[:cut])), None).logits
+    policy = model.prepare(None)
+    whole = policy.forward(model.windows(np.array(tokens))).logits
+    part = policy.forward(model.windows(np.array(tokens[:cut]))).logits
     assert whole[:cut].tolist() == part.tolist()

@@ -26,14 +26,22 @@ def flatten(factors_by_site: dict[str, Factors]) -> Flat:
     return np.concatenate(parts).astype(np.float64)
 
 
-def make_gradient(step: int) -> dict[str, Factors]:
+def make_gradient(step: int) -> dict[str, Flat]:
+    """Return a gradient for the whole matrix of each place."""
     return {
-        site: Factors(
-            draw_uniform(f"{step}{site}a", fan_in, 2) - 0.5,
-            draw_uniform(f"{step}{site}b", 2, fan_out) - 0.5,
-        )
+        site: draw_uniform(f"{step}{site}", fan_in, fan_out) - 0.5
         for site, (fan_in, fan_out) in CONFIG.sites().items()
     }
+
+
+def factor_gradient(step: int, w: Flat, scale: float) -> Flat:
+    """Return the gradient of the flat factors: d / dA = s G B^T and d / dB = s A^T G."""
+    parts: list[Flat] = []
+    for site, (fan_in, fan_out) in CONFIG.sites().items():
+        lora_a, lora_b, w = np.split(w, [2 * fan_in, 2 * (fan_in + fan_out)])
+        whole = scale * make_gradient(step)[site]
+        parts += [whole @ lora_b.reshape(2, fan_out).T, lora_a.reshape(fan_in, 2).T @ whole]
+    return np.concatenate([part.ravel() for part in parts])
 
 
 def run_steps(
@@ -49,12 +57,17 @@ def run_steps(
 
 
 def twin(params: AdamParams, steps: int, divisor: float) -> tuple[Flat, list[float]]:
-    """Return weights and norms of Adam as the papers write it, on one flat float64 vector."""
+    """Return weights and norms of Adam as the papers write it, on one flat float64 vector.
+
+    Gradients are taken at the weights that `apply_adam` left, which are rounded: so a rounding
+    does not come back larger through a later gradient.
+    """
     adapter = make_adapter(CONFIG, rank=2, alpha=32.0, seed=1)
     w = flatten(dict(adapter.factors))
     m, v, norms = np.zeros_like(w), np.zeros_like(w), list[float]()
     for t in range(1, steps + 1):
-        g = flatten(make_gradient(t)) / divisor
+        seen = flatten(dict(run_steps(params, t - 1)[0].adapter.factors))
+        g = factor_gradient(t, seen, adapter.scale) / divisor
         norms.append(float(np.linalg.norm(g)))
         if params.grad_clip_norm and norms[-1] > params.grad_clip_norm:
             g = g * params.grad_clip_norm / norms[-1]
@@ -85,7 +98,7 @@ def test_steps_agree_with_adam_as_published(params: AdamParams, steps: int) -> N
     # Weights and moments are rounded to float32 after each step: 6e-8 of a weight of about 0.5, and
     # of an update that learning_rate bounds.
     np.testing.assert_allclose(flatten(dict(state.adapter.factors)), weights, atol=3e-7)
-    assert [seen["grad_norm"] for seen in metrics] == pytest.approx(norms, rel=1e-13)
+    assert [seen["grad_norm"] for seen in metrics] == pytest.approx(norms, rel=1e-12)
 
 
 def test_metrics_say_what_the_step_used() -> None:
