@@ -84,10 +84,10 @@ class LossFunction(LossSpec):
     Attributes:
         compute: takes `target_logprobs` (float32, natural log, [..., N] or [..., N, K]), the loss's
             inputs by name in the same shape (absent optional ones are missing) and its settings by
-            name, whose numbers may be scalars of the backend's array library; returns the elementwise loss in the shape of `target_logprobs`. Pure; uses
-            nothing but arithmetic and functions that NumPy and JAX arrays share, or the array
-            library of the backend that it is meant for. Values at ignored positions do not count
-            and may be anything finite.
+            name, whose numbers may be scalars of the backend's array library; returns the
+            elementwise loss in the shape of `target_logprobs`. Pure; uses nothing but arithmetic
+            and functions that NumPy and JAX arrays share, or the array library of the backend that
+            it is meant for. Values at ignored positions do not count and may be anything finite.
         combine: for losses whose terms are not sums over positions. What `compute` returns is then
             summed over the active positions of each row, and `combine` takes these sums, [...,
             rows_per_term], with the settings, and returns the loss of each term, [...].
