@@ -235,7 +235,7 @@ def test_positions_without_advantage_show_no_logprob(trainer: JaxTrainer) -> Non
 
 def test_half_a_pair_is_refused(trainer: JaxTrainer) -> None:
     row = make_datum([9, 10, 11], ref_logprobs=-np.ones(3, np.float32))
-    with pytest.raises(UsageError, match="data holds 3 datums; expected a multiple of 2"):
+    with pytest.raises(UsageError, match="data holds 3 datums: dpo expects a multiple of 2"):
         trainer.forward_backward([row] * 3, loss_fn="dpo", loss_fn_config={})
 
 
