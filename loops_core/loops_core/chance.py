@@ -21,17 +21,22 @@ _SOURCE: ContextVar[random.Random] = ContextVar("loops-chance")
 
 def draw_hex(num_bytes: int) -> str:
     """Return so many bytes that nobody can guess, as twice as many hexadecimal digits."""
-    return _SOURCE.get(_ENTROPY).randbytes(num_bytes).hex()
+    return source().randbytes(num_bytes).hex()
 
 
 def draw_bits(num_bits: int) -> int:
     """Return a number from 0 to below 2**num_bits."""
-    return _SOURCE.get(_ENTROPY).getrandbits(num_bits)
+    return source().getrandbits(num_bits)
 
 
 def draw_text(length: int) -> str:
     """Return so many small letters and digits."""
-    return "".join(_SOURCE.get(_ENTROPY).choices(_ALPHABET, k=length))
+    return "".join(source().choices(_ALPHABET, k=length))
+
+
+def source() -> random.Random:
+    """Return what is drawn from in this context."""
+    return _SOURCE.get(_ENTROPY)
 
 
 def make_random() -> random.Random:

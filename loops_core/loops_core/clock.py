@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
@@ -87,3 +88,9 @@ def told_by(clock: Clock) -> Generator[None]:
         yield
     finally:
         _TELLING.reset(token)
+
+
+@functools.cache
+def follows_loop(kind: type[Clock]) -> bool:
+    """Return whether clocks of this class show the time of the event loop that runs."""
+    return kind is SystemClock or hasattr(kind, "drive")

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar, final
 
-from loops_core.clock import Clock
+from loops_core.clock import Clock, follows_loop
 
 T = TypeVar("T")
 
@@ -61,9 +61,27 @@ async def settled(future: Future[T]) -> T:
 
 async def hold(news: asyncio.Future[T], hold_s: float, clock: Clock) -> bool:
     """Return whether there are news, after at most `hold_s` seconds; the news are not cancelled."""
-    timer = asyncio.ensure_future(clock.sleep_async(hold_s))
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    timer: asyncio.TimerHandle | asyncio.Task[None]
+    if follows_loop(type(clock)):
+        timer = loop.call_later(hold_s, end)
+    else:
+        timer = loop.create_task(_nap(clock, hold_s))
+        timer.add_done_callback(end)
+    news.add_done_callback(end)
     try:
-        await asyncio.wait({news, timer}, return_when=asyncio.FIRST_COMPLETED)
+        await over
     finally:
         timer.cancel()
+        news.remove_done_callback(end)
     return news.done()
+
+
+async def _nap(clock: Clock, seconds: float) -> None:
+    await clock.sleep_async(seconds)

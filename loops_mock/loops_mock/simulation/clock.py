@@ -37,11 +37,11 @@ class WorldClock:
 
     def sleep(self, seconds: float) -> None:
         """Let so much time pass; raises `UsageError` where a loop runs on this thread."""
-        self.drive(asyncio.sleep(seconds))
+        self.drive(self.sleep_async(seconds))
 
     async def sleep_async(self, seconds: float) -> None:
         """Return when so much time has passed."""
-        await asyncio.sleep(seconds)
+        await self._loop.sleep(seconds)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock; waits are not changed by it."""
@@ -53,9 +53,10 @@ class WorldClock:
         Raises:
             UsageError: another thread asks, a loop runs on this one, or nothing is left to happen.
         """
+        if chance.source() is self._rng:
+            return self._loop.run_until_complete(work)
         with chance.drawn_from(self._rng):
-            result: T = self._loop.run_until_complete(work)
-        return result
+            return self._loop.run_until_complete(work)
 
     def spawn(self, work: Coroutine[Any, Any, object], *, name: str) -> None:
         """Let `work` go on whenever the loop turns."""

@@ -187,6 +187,6 @@ def _drawn(kind: type[Fault], route: str, number: int, rng: random.Random) -> Fa
         case Preempt():
             return replace(fault, after_s=round(seconds, 3), seconds=round(60.0 * share, 3))
         case JumpClock():
-            return replace(fault, seconds=round(7200.0 * (seconds - 0.5), 3))
+            return replace(fault, seconds=round(1200.0 * (seconds - 0.5), 3))
         case _:
             return fault

@@ -24,6 +24,56 @@ _PRUNE_FROM: Final = 256
 
 
 @final
+class Nap:
+    """A wait for a time, to be awaited once by a task: its timer is the task's own next step.
+
+    It does for a task what a future and the timer that settles it would do, at half the price.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_step", "_timer", "_when_s")
+
+    def __init__(self, loop: VirtualLoop, when_s: float) -> None:
+        self._asyncio_future_blocking = False  # the name by which tasks know what they may await
+        self._loop = loop
+        self._when_s = when_s
+        self._is_cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._step: Callable[[Nap], object] | None = None
+
+    def __await__(self) -> Generator[Nap, None, None]:
+        """Let the task that awaits wait."""
+        self._asyncio_future_blocking = True
+        yield self
+        self.result()
+
+    def get_loop(self) -> VirtualLoop:
+        """Return the loop whose time is waited for."""
+        return self._loop
+
+    def add_done_callback(
+        self, step: Callable[[Nap], object], *, context: Context | None = None
+    ) -> None:
+        """Call the task's step when the time has come."""
+        self._step = step
+        self._timer = self._loop.call_at(self._when_s, step, self, context=context)
+
+    def cancel(self, msg: object = None) -> bool:
+        """Let the task go on at once, cancelled."""
+        del msg
+        if self._is_cancelled or self._timer is None or self._step is None:
+            return False
+        self._is_cancelled = True
+        self._timer.cancel()
+        self._loop.call_soon(self._step, self)
+        return True
+
+    def result(self) -> None:
+        """Return, or raise where the wait was cancelled."""
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+
+
+@final
 class VirtualLoop(asyncio.AbstractEventLoop):
     """A loop without sockets, threads or waits; all of it happens on the thread that made it.
 
@@ -109,6 +159,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             heapq.heapify(self._timers)
             self._num_cancelled = 0
 
+    def sleep(self, seconds: float) -> Nap:
+        """Return what a task awaits to go on after so many seconds, as with `asyncio.sleep`."""
+        return Nap(self, self._now_s + seconds)
+
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of this loop."""
         return asyncio.Future(loop=self)
@@ -149,23 +203,26 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             _close(future)
             raise
         is_ours = not asyncio.isfuture(future)
-        task = asyncio.ensure_future(future, loop=self)
-        with self._running():
-            try:
-                while not task.done():
-                    self._turn()
-            except BaseException:
-                if is_ours and not task.done():
-                    task.cancel()
-                raise
+        task = self.create_task(future) if is_ours else future
+        self._is_running = True
+        events._set_running_loop(self)  # noqa: SLF001  # as every event loop has to
+        try:
+            self._turn_until(task.done)
+        except BaseException:
+            if is_ours and not task.done():
+                task.cancel()
+            raise
+        finally:
+            self._is_running = False
+            events._set_running_loop(None)  # noqa: SLF001
         return task.result()
 
     def run_forever(self) -> None:
         """Turn until `stop` is called."""
         self._check_free()
+        self._is_stopping = False
         with self._running():
-            while not self._is_stopping:
-                self._turn()
+            self._turn_until(lambda: self._is_stopping)
 
     def stop(self) -> None:
         """Let `run_forever` end."""
@@ -186,8 +243,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         for task in asyncio.all_tasks(self):
             task.cancel()
         with self._running():
-            while self._ready:
-                self._turn()
+            self._turn_until(lambda: not self._ready)
         self._is_closed = True
         self._ready.clear()
         self._timers.clear()
@@ -250,26 +306,34 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     @contextlib.contextmanager
     def _running(self) -> Generator[None]:
-        events._set_running_loop(self)  # noqa: SLF001  # as every event loop has to
-        self._is_running, self._is_stopping = True, False
+        events._set_running_loop(self)  # noqa: SLF001
+        self._is_running = True
         try:
             yield
         finally:
             self._is_running = False
             events._set_running_loop(None)  # noqa: SLF001
 
-    def _turn(self) -> None:
-        """Run what is ready; with nothing ready, jump to the next timer."""
+    def _turn_until(self, is_over: Callable[[], bool]) -> None:
+        """Run what is ready, one by one; with nothing ready, jump to the next timer."""
         ready = self._ready
-        if not ready:
-            self._jump()
-        for _ in range(len(ready)):
+        while not is_over():
+            if not ready:
+                self._jump()
+                continue
             handle = ready.popleft()
-            if not handle._cancelled:  # noqa: SLF001  # a loop's right
-                handle._run()  # noqa: SLF001
-        if self._failure is not None:
-            error, self._failure = self._failure, None
-            raise error
+            if handle._cancelled:  # noqa: SLF001  # a loop's right, as what follows
+                continue
+            try:
+                handle._context.run(handle._callback, *handle._args)  # noqa: SLF001
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # nobody else hears of it
+                message = f"a callback failed: {handle!r}"
+                self.call_exception_handler({"message": message, "exception": error})
+            if self._failure is not None:
+                error, self._failure = self._failure, None
+                raise error
 
     def _jump(self) -> None:
         timers = self._timers

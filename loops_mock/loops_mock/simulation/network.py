@@ -86,7 +86,9 @@ class Network:
         """Return the reply; raises what a transport raises."""
         self._num_calls += 1
         number, name, clock = self._num_calls, call.route.name, self.clock
-        self._trace.add(clock.monotonic(), "send", name, number, call.idempotency_key)
+        self._trace.add(
+            clock.monotonic(), "send", name, number, call.timeout_s, call.idempotency_key
+        )
         try:
             faults = self.plan.meet(name)
             if not faults and (call.timeout_s is None or call.timeout_s > call.hold_s):
@@ -101,11 +103,12 @@ class Network:
 
     async def _exchange(self, call: Call[ReplyT]) -> ReplyT:
         """Carry a call there, and its answer back."""
-        await self._travel()
+        sleep, durations = self._turner.loop.sleep, self._durations
+        await sleep(durations.draw(durations.latency_s, self._rng))
         try:
             return await self._serve(call)
         finally:
-            await self._travel()
+            await sleep(durations.draw(durations.latency_s, self._rng))
 
     async def _in_time(self, call: Call[ReplyT], faults: tuple[Fault, ...]) -> ReplyT:
         limit_s = _UNBOUNDED_S if call.timeout_s is None else call.timeout_s
@@ -194,9 +197,7 @@ class Network:
         task.add_done_callback(self._aside.discard)
 
     async def _travel(self) -> None:
-        seconds = self._durations.draw(self._durations.latency_s, self._rng)
-        if seconds > 0.0:
-            await asyncio.sleep(seconds)
+        await self.clock.sleep_async(self._durations.draw(self._durations.latency_s, self._rng))
 
     async def _wait_for_next(self, seconds: float) -> None:
         self._overtaken.clear()
