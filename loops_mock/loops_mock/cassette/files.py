@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from loops_mock.cassette.layout import CassetteWriter
 from loops_mock.cassette.values import Encoded
+
+
+def file_link(checkpoint_id: str, name: str) -> str:
+    """Return what stands on a cassette for a link: whose file it is, and nothing that opens it."""
+    return f"checkpoint:{quote(checkpoint_id)}/{quote(name)}"
 
 
 def keep_file(writer: CassetteWriter, link: str, source: Path, *, most_bytes: int) -> None:

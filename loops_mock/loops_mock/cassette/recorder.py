@@ -22,7 +22,7 @@ from loops_core.types.operation import (
 )
 from loops_core.types.routes import CREATE_SAMPLER, Call
 from loops_mock.cassette.content import Content, clean, content_of
-from loops_mock.cassette.files import keep_file
+from loops_mock.cassette.files import file_link, keep_file
 from loops_mock.cassette.kinds import Kind, is_change, is_submit, kind_of
 from loops_mock.cassette.layout import CassetteWriter
 from loops_mock.cassette.scrubbing import Scrubber
@@ -64,7 +64,8 @@ class Recorder:
         self._parts: dict[str, dict[int, ForwardBody]] = {}
         self._limits: dict[str, BodyLimits] = {}
         self._failures: dict[tuple[str, bytes], tuple[int, Call[Any], LoopsError]] = {}
-        self._links: set[str] = set()
+        self._links: dict[str, str] = {}
+        self._fetched: set[str] = set()
 
     def opened(self, url: str, api_key: str | None) -> None:
         """Note that a client was opened on a service."""
@@ -121,10 +122,10 @@ class Recorder:
 
     def downloaded(self, url: str, target: Path) -> None:
         """Note what was behind a checkpoint's link."""
-        link = self.scrubber.link(url)
         with self._lock:
-            if not self._closed and link not in self._links:
-                self._links.add(link)
+            link = self._links.get(url) or self.scrubber.text(url)
+            if not self._closed and link not in self._fetched:
+                self._fetched.add(link)
                 keep_file(self._writer, link, target, most_bytes=self._most_bytes)
 
     def close(self) -> None:
@@ -144,9 +145,10 @@ class Recorder:
         key = call.idempotency_key or ""
         parts = self._parts.setdefault(key, {})
         parts[call.part.index] = call.body
-        if isinstance(reply, Accepted) and reply.missing_parts:
+        if (isinstance(reply, Accepted) and reply.missing_parts) or len(parts) < call.part.count:
             return None
-        bodies = [self._parts.pop(key)[index] for index in range(call.part.count)]
+        del self._parts[key]
+        bodies = [parts[index] for index in range(call.part.count)]
         data = [datum for body in bodies for datum in body.data]
         whole = bodies[0].model_copy(update={"data": data})
         return dataclasses.replace(call, body=whole, part=None)
@@ -158,6 +160,8 @@ class Recorder:
             self._operations.setdefault(reply.operation_id, (number, content.route, content.run))
         if call.route is CREATE_SAMPLER and isinstance(reply, SamplerReply) and not content.run:
             self._samplers[reply.sampler.id] = sampler_lane(content.key)
+        if isinstance(reply, CheckpointFilesResponse):
+            reply = self._without_links(call, reply)
         encoded = self._encode(reply, content.run)
         changes = self._changes[content.run or ""]
         if is_change(content.route) and not is_submit(content.route):
@@ -213,11 +217,19 @@ class Recorder:
             line["body"] = self._writer.keep(content.body)
         self._writer.write(line | outcome)
 
+    def _without_links(
+        self, call: Call[Any], reply: CheckpointFilesResponse
+    ) -> CheckpointFilesResponse:
+        """Return the page of files with links that open nothing."""
+        checkpoint = call.path_args.get("checkpoint_id", "")
+        plain = reply.model_copy(deep=True)
+        for file in plain.presigned_urls:
+            link = file_link(checkpoint, file.relative_file_name)
+            self._links[file.url] = link
+            file.url = link
+        return plain
+
     def _encode(self, reply: WireModel, run: str | None) -> Encoded:
-        if isinstance(reply, CheckpointFilesResponse):
-            reply = reply.model_copy(deep=True)
-            for file in reply.presigned_urls:
-                file.url = self.scrubber.link(file.url)
         encoded = encode(reply)
         return Encoded(clean(encoded.text, run, self.scrubber), encoded.spans, encoded.buffers)
 

@@ -104,7 +104,7 @@ class ReplayingTransport:
             CheckpointError: it has another size.
         """
         self._check_open()
-        link = self._player.scrubber.link(url)
+        link = self._player.scrubber.text(url)
         file = self._player.tape.files.get(link)
         if file is None or file.raw is None:
             why = "its download was not recorded" if file is None else file.left_out

@@ -24,6 +24,11 @@ _SHORTEST: Final = 8
 
 _URL: Final = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*:(?://)?[^\s\"'<>\\]*")
 _USER_INFO: Final = re.compile(r"(?<=://)[^/?#]*@")
+_SIGNED: Final = re.compile(
+    r"(?<=/)([A-Za-z0-9_-]{8,})\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{16,}(?![^/?#])"
+)
+"""A part of a path that is signed: what it says, when, and the signature."""
+
 _QUERY_FIELD: Final = re.compile(r"(?<=[?&;])([^=&;#]+)=([^&;#]*)")
 _SCHEMES: Final = ("bearer", "api-key", "basic")
 _SCHEME: Final = re.compile(
@@ -61,7 +66,7 @@ class Scrubber:
         for secret in self._known:  # a search is quicker than a pattern, and hardly ever finds one
             if secret in text:
                 text = text.replace(secret, SCRUBBED)
-        if "@" in text or "=" in text:
+        if "@" in text or "=" in text or "://" in text:
             text = _URL.sub(_clean_url, text)
         lowered = text.lower()
         if any(word in lowered for word in _SCHEMES):
@@ -69,11 +74,6 @@ class Scrubber:
         if any(word in lowered for word in _HEADERS):
             text = _HEADER.sub(rf"\1\2{SCRUBBED}", text)
         return text
-
-    def link(self, url: str) -> str:
-        """Return a link without its query: whatever signs a link lies there."""
-        plain, _, query = self.text(url).partition("?")
-        return f"{plain}?{SCRUBBED}" if query else plain
 
 
 def is_secret_name(name: str) -> bool:
@@ -86,7 +86,8 @@ def is_secret_name(name: str) -> bool:
 
 
 def _clean_url(match: re.Match[str]) -> str:
-    return _QUERY_FIELD.sub(_without_secret, _USER_INFO.sub("", match[0]))
+    plain = _SIGNED.sub(rf"\1.{SCRUBBED}", _USER_INFO.sub("", match[0]))
+    return _QUERY_FIELD.sub(_without_secret, plain)
 
 
 def _without_secret(match: re.Match[str]) -> str:

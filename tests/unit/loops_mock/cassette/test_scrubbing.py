@@ -96,6 +96,10 @@ def test_no_byte_of_a_secret_is_in_the_file(
         ("https://u:p@host/a", "https://host/a"),
         ("https://host/a?sig=abc&page=2", "https://host/a?sig=(scrubbed)&page=2"),
         ("https://host/a?page_token=3", "https://host/a?page_token=3"),
+        (
+            "https://host/files/InBheWxvYWQi.awcq_w.SJRmsLsqJ9BI6pOCFKafGuDp/state.json",
+            "https://host/files/InBheWxvYWQi.(scrubbed)/state.json",
+        ),
         ("Bearer abcdef0123456789", "Bearer (scrubbed)"),
         ('{"Authorization":"Api-Key abcdef99"}', '{"Authorization":"(scrubbed)"}'),
         ("bearer of bad news, basic training", "bearer of bad news, basic training"),
