@@ -9,7 +9,7 @@ from typing import Any, TypeVar, final
 import sqlalchemy as sa
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool
 
 from loops_core.errors import CheckpointError, TransportError, UsageError
 from loops_core.types.checkpoint import CheckpointTarget
@@ -62,7 +62,9 @@ class Records:
         """
         options: dict[str, Any] = {}
         if url == "sqlite://":
-            options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+            # The one connection is the database: who uses it, uses it alone, whatever the thread.
+            options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+            options["connect_args"] = {"check_same_thread": False}
         try:
             self._engine = sa.create_engine(url, pool_pre_ping=True, **options)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:

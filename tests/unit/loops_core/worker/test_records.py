@@ -1,12 +1,13 @@
-"""Records of an earlier version are read, and belong to the one owner there was."""
+"""Records of an earlier version are read; records in memory are safe from many threads."""
 
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from loops_core.worker.records import LOCAL_OWNER, Records, RunRecord
+from loops_core.worker.records import LOCAL_OWNER, Records, RunRecord, SessionRecord
 
 BEFORE = """
 CREATE TABLE sessions (id VARCHAR PRIMARY KEY, created_s FLOAT NOT NULL);
@@ -39,3 +40,19 @@ def test_records_from_before_there_were_owners_are_the_local_owners(tmp_path: Pa
         )
         assert records.run("r1", owner="somebody") is None
         records.close()
+
+
+def test_records_in_memory_can_be_used_by_many_threads_at_once() -> None:
+    records = Records.open(None)
+
+    def use(number: int) -> int:
+        for turn in range(20):
+            session_id = f"{number}-{turn}"
+            records.add(SessionRecord(id=session_id, owner="me", created_s=0.0))
+            assert records.session(session_id, owner="me") is not None
+            assert records.session("nobody", owner="me") is None
+        return number
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(use, range(8))) == list(range(8))
+    records.close()
