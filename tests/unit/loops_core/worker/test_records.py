@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from loops_core.worker.records import LOCAL_OWNER, Records, RunRecord, SessionRecord
 
@@ -42,11 +46,20 @@ def test_records_from_before_there_were_owners_are_the_local_owners(tmp_path: Pa
         records.close()
 
 
-def test_records_in_memory_can_be_used_by_many_threads_at_once() -> None:
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_records_in_memory_are_used_by_one_thread_at_a_time(eager_threads: None) -> None:
     records = Records.open(None)
 
     def use(number: int) -> int:
-        for turn in range(20):
+        for turn in range(25):
             session_id = f"{number}-{turn}"
             records.add(SessionRecord(id=session_id, owner="me", created_s=0.0))
             assert records.session(session_id, owner="me") is not None
