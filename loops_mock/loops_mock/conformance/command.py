@@ -39,6 +39,9 @@ def conformance(
         list[str] | None,
         typer.Option(help="A rule, or the beginning of its id. May be given more than once."),
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(help="How many rules run side by side, on runs of their own.", min=1)
+    ] = 4,
     rule_timeout_s: Annotated[
         float, typer.Option(help="Most seconds that one rule may take.", min=1)
     ] = 120.0,
@@ -77,6 +80,7 @@ def conformance(
         base_model=base_model,
         seed=seed,
         only=tuple(only or ()),
+        jobs=jobs,
         rule_timeout_s=rule_timeout_s,
         json_path=json_path,
         html_path=html_path,

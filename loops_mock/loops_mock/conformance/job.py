@@ -33,6 +33,7 @@ class Job:
     base_model: str | None = None
     seed: int = 0
     only: tuple[str, ...] = ()
+    jobs: int = 4
     rule_timeout_s: float = 120.0
     json_path: Path | None = None
     html_path: Path | None = None
@@ -63,7 +64,12 @@ def run_job(job: Job, *, console: Console | None = None) -> bool:
                     check_reachable(target)  # else each rule would wait for a dead service
 
             found = run_rules(
-                target.subject, rules, seed=job.seed, on_result=told, timeout_s=job.rule_timeout_s
+                target.subject,
+                rules,
+                seed=job.seed,
+                on_result=told,
+                timeout_s=job.rule_timeout_s,
+                num_at_once=job.jobs,
             )
         report = make_report(target, asked, found)
     finally:

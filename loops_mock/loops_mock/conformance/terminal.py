@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 from rich.console import Console, Group
@@ -14,6 +14,8 @@ from rich.table import Table
 from loops_mock.conformance.document import CheckedRule, ConformanceReport
 from loops_mock.contract.rule import Rule
 from loops_mock.contract.running import Outcome, RuleResult
+
+_MOST_NAMED: Final = 6
 
 _MARKS: Final = {
     Outcome.PASSED: "[green]passed[/green]",
@@ -67,7 +69,7 @@ def show_report(console: Console, report: ConformanceReport) -> None:
     if report.unsupported:
         console.print("\n[bold]Not offered[/bold] by this service, so not asked:")
         for entry in report.unsupported:
-            what, rules = escape(entry.feature), escape(", ".join(entry.rules))
+            what, rules = escape(entry.feature), escape(_few(entry.rules))
             console.print(f"  {what} [dim]({rules})[/dim]", soft_wrap=True)
     counts = ", ".join(
         f"{num} {outcome.value.replace('_', ' ')}" for outcome, num in report.counts.items() if num
@@ -110,6 +112,12 @@ def _subjects(rules: Iterable[CheckedRule]) -> Table:
             f"{sum(rule.seconds for rule in found):.2f}",
         )
     return table
+
+
+def _few(ids: Sequence[str]) -> str:
+    """Return some ids, and how many more there are; the JSON report has them all."""
+    more = len(ids) - _MOST_NAMED
+    return ", ".join(ids[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _show_broken(console: Console, rule: CheckedRule) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, final
@@ -99,28 +100,50 @@ def run_rules(
     on_result: Callable[[RuleResult], None] | None = None,
     timeout_s: float | None = RULE_TIMEOUT_S,
     num_rows: int = 3,
+    num_at_once: int = 1,
 ) -> Report:
-    """Return what came of each rule, run once and one after the other.
+    """Return what came of each rule, run once; the results have the order of the rules.
 
     Args:
         subject_factory: makes the fresh subject of each rule.
         rules: the rules.
         seed: of the run; each rule has random numbers of its own, the same whatever else is run.
-        on_result: is told each result at once.
+        on_result: is told each result at once, one at a time.
         timeout_s: seconds that a rule may take; it then ends as an error, and is left behind on its
             thread. None = any time, on this thread.
         num_rows: how many datums a rule has unless it says.
+        num_at_once: how many rules run side by side; each has clients and runs of its own.
     """
     start = time.perf_counter()
-    results: list[RuleResult] = []
-    for each in rules:
-        result = _run(subject_factory, each, seed, num_rows, timeout_s)
+    telling = threading.Lock()
+
+    def run(rule: Rule) -> RuleResult:
+        result = _run(subject_factory, rule, seed, num_rows, timeout_s)
         if result.outcome is Outcome.FAILED:
             result = _smaller(subject_factory, result, num_rows, timeout_s)
-        results.append(result)
         if on_result is not None:
-            on_result(result)
+            with telling:
+                on_result(result)
+        return result
+
+    if num_at_once == 1:
+        results = [run(rule) for rule in rules]
+    else:
+        results = _side_by_side(run, rules, num_at_once)
     return Report(seed=seed, seconds=time.perf_counter() - start, results=tuple(results))
+
+
+def _side_by_side(
+    run: Callable[[Rule], RuleResult], rules: Iterable[Rule], num_at_once: int
+) -> list[RuleResult]:
+    """Return the results in order; the first error of `on_result` ends it all."""
+    with ThreadPoolExecutor(num_at_once, thread_name_prefix="rules") as threads:
+        running = [threads.submit(run, rule) for rule in rules]
+        try:
+            return [each.result() for each in running]
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _smaller(

@@ -134,3 +134,26 @@ def test_the_runs_of_a_rule_are_ended_after_it(target: Target) -> None:
     run(target, lambda subject: made.append(subject.trainer().run_id or ""))
     call = Call(route=routes.GET_RUN, path_args={"run_id": made[0]})
     assert target._transport.send(call).run.status.name == "INACTIVE"  # pyright: ignore[reportPrivateUsage]
+
+
+def test_rules_that_run_side_by_side_keep_their_order(target: Target) -> None:
+    met = threading.Barrier(3, timeout=60)
+
+    def meet(_: Subject) -> None:
+        met.wait()
+
+    rules = [a_rule(meet, name=f"toy.{n}") for n in range(3)]
+    report = run_rules(target.subject, rules, num_at_once=3)
+    assert [(each.rule.id, each.outcome) for each in report.results] == [
+        (f"toy.{n}", Outcome.PASSED) for n in range(3)
+    ]
+
+
+@pytest.mark.parametrize("num_at_once", [1, 2])
+def test_what_is_told_the_results_can_end_the_run(target: Target, num_at_once: int) -> None:
+    def stop(_: RuleResult) -> None:
+        raise UsageError("enough")
+
+    rules = [a_rule(lambda subject: None, name=f"toy.{n}") for n in range(5)]
+    with pytest.raises(UsageError, match="enough"):
+        run_rules(target.subject, rules, on_result=stop, num_at_once=num_at_once)
