@@ -87,10 +87,18 @@ class Example:
     Attributes:
         digest: tells its inputs from others.
         tokens: what the model reads and the last target, as packed int64; empty with an image.
+        targets: its target tokens, as packed int64.
+        logprobs: the sampler's log-probabilities that it was given, as packed float64; None =
+            none.
+        advantages: its advantages, or weights where it has none, one a position, as packed
+            float64; None = neither.
     """
 
     digest: bytes
     tokens: bytes
+    targets: bytes = b""
+    logprobs: bytes | None = None
+    advantages: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +163,7 @@ class Sampled(Event):
         is_pinned: whether the caller asked for one checkpoint by its address.
         is_scoring: whether the prompt was scored and nothing else.
         sequences: prompt and new tokens of each sequence, as packed int64.
+        logprobs: of each sequence's new tokens, as packed float64; empty where it has none.
     """
 
     ordinal: int
@@ -163,6 +172,7 @@ class Sampled(Event):
     is_pinned: bool
     is_scoring: bool
     sequences: tuple[bytes, ...]
+    logprobs: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:

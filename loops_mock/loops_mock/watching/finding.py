@@ -19,6 +19,7 @@ class Mistake(StrEnum):
     CLIENT_NOT_CLOSED = "client-not-closed"
     STALE_POLICY = "stale-policy"
     BATCH_TWICE = "batch-twice"
+    SHIFTED_DATA = "shifted-data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,16 @@ def packed(tokens: Iterable[int]) -> bytes:
 
 def examples_of(body: ForwardBody) -> tuple[Example, ...]:
     """Return what is remembered of each datum, in order."""
-    return tuple(Example(_digest(datum), _tokens(datum)) for datum in body.data)
+    return tuple(
+        Example(
+            _digest(datum),
+            _tokens(datum),
+            targets=_input(datum, "int64", _TARGETS) or b"",
+            logprobs=_input(datum, "float64", "logprobs"),
+            advantages=_input(datum, "float64", "advantages", "weights"),
+        )
+        for datum in body.data
+    )
 
 
 def loss_of(body: ForwardBody) -> str:
@@ -38,14 +47,21 @@ def loss_of(body: ForwardBody) -> str:
     return f"{body.loss_fn}{config}" if config else body.loss_fn
 
 
-def sequences_of(answer: Completions, body: SampleBody) -> tuple[bytes, ...]:
-    """Return prompt and new tokens of every sequence; none where the answer cannot be read."""
+def sequences_of(
+    answer: Completions, body: SampleBody
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return prompt and new tokens of every sequence, and the log-probabilities of the new ones.
+
+    There are none where the answer cannot be read.
+    """
     try:
         response = read_completions(answer, body)
     except LoopsError:  # the client meets it too, and says so
-        return ()
+        return (), ()
     prompt = response.prompt_token_ids or []
-    return tuple(packed([*prompt, *sequence.tokens]) for sequence in response.sequences)
+    tokens = tuple(packed([*prompt, *sequence.tokens]) for sequence in response.sequences)
+    logprobs = (sequence.logprobs or [] for sequence in response.sequences)
+    return tokens, tuple(array("d", each).tobytes() for each in logprobs)
 
 
 def is_scoring(body: SampleBody) -> bool:
@@ -86,6 +102,17 @@ def _digest(datum: Datum) -> bytes:
         seen.update(f"{name}:{tensor.dtype}:{tensor.shape}".encode())
         seen.update(tensor.data.tobytes())
     return seen.digest()
+
+
+def _input(datum: Datum, dtype: str, *names: str) -> bytes | None:
+    """Return the first of these inputs that a datum has, one value a position; None = has none."""
+    tensor = next((datum.loss_fn_inputs[n] for n in names if n in datum.loss_fn_inputs), None)
+    if tensor is None:
+        return None
+    values = tensor.data.astype(dtype)
+    if values.size == 1:
+        values = values.repeat(datum.model_input.length)
+    return values.tobytes()
 
 
 def _tokens(datum: Datum) -> bytes:

@@ -224,6 +224,7 @@ class WatchedTransport:
         pin = call.pin
         named = pin.run_id or reading.run_of_path(pin.checkpoint_path)
         run_id = named or self._samplers.get(pin.sampler_id or "")
+        sequences, logprobs = reading.sequences_of(reply, body)
         self._journal.write(
             Sampled(
                 number=number,
@@ -234,7 +235,8 @@ class WatchedTransport:
                 version=reply.policy_version,
                 is_pinned=pin.run_id is None or pin.checkpoint_path is not None,
                 is_scoring=reading.is_scoring(body),
-                sequences=reading.sequences_of(reply, body),
+                sequences=sequences,
+                logprobs=logprobs,
             )
         )
 

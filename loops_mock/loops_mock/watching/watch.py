@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self, final
 
 from loops_core.errors import UsageError
 from loops_mock.watching import active
+from loops_mock.watching.alignment import shifted_data
 from loops_mock.watching.batches import batches_twice
 from loops_mock.watching.events import Event
 from loops_mock.watching.finding import Finding, allowed
@@ -96,6 +97,7 @@ class Watch:
             *gradients_not_applied(program),
             *clients_not_closed(program),
             *stale_policies(program, max_lag=max_lag),
+            *shifted_data(program),
         ]
         return allowed(found, allow)
 
@@ -145,6 +147,15 @@ class Watch:
         __tracebackhide__ = True
         _check_least("max_lag", max_lag, 0)
         _require_none(stale_policies(self._program(), max_lag=max_lag))
+
+    def assert_data_aligned(self) -> None:
+        """Raise `AssertionError` if a pass over samples does not fit what was sampled.
+
+        Each position's target is the token that was drawn after it, with the log-probability that
+        the sampler told and the advantage of that token: off by one, a loss still falls somewhere.
+        """
+        __tracebackhide__ = True
+        _require_none(shifted_data(self._program()))
 
     def assert_no_batch_twice(self, *, epochs: int = 1, data: bool = False) -> None:
         """Raise `AssertionError` if a batch was trained on again that should not have been.
