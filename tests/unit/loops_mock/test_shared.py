@@ -8,6 +8,8 @@ import pytest
 
 from loops_core import ModelInput, SamplingParams, ServiceClient
 from loops_core.errors import PluginError, UsageError
+from loops_core.types.routes import SAMPLE, Call
+from loops_core.types.sampling import SampleBody
 from loops_mock.shared import SharedService
 
 
@@ -59,3 +61,13 @@ def test_a_service_that_is_not_there_is_named(shared: SharedService) -> None:
 def test_a_name_is_taken_once(shared: SharedService) -> None:
     with pytest.raises(UsageError, match="'test-shared' is taken"):
         SharedService("test-shared", seed=0)
+
+
+def test_a_repeated_call_has_the_seed_of_the_first(shared: SharedService) -> None:
+    def seed_of(key: str) -> int | None:
+        call = Call(route=SAMPLE, body=SampleBody(prompt=[1]), idempotency_key=key)
+        body = shared.seeded(call).body
+        return body.seed if isinstance(body, SampleBody) else None
+
+    first, second, again = (seed_of(key) for key in ("a", "b", "a"))
+    assert first == again != second

@@ -49,6 +49,7 @@ def test_a_failure_tells_seed_and_last_calls(run: Run) -> None:
         [
             "*Loops: last calls*",
             "*seed 41; repeat with --loops-seed 41*",
+            "opened a client of shared:* (call 1)",
             "*forward_backward #1 was accepted*test_loop.py:* in train*",
             "*optim_step #1 was accepted*",
         ]

@@ -61,13 +61,13 @@ def test_a_resumed_run_may_repeat_what_was_lost(watch: Watch, trainer: TrainingC
     watch.assert_no_batch_twice()
 
 
-def test_another_loss_setting_is_another_pass(watch: Watch, trainer: TrainingClient) -> None:
-    train(trainer, [ONE])
-    other = Datum(
-        model_input=ONE.model_input,
-        loss_fn_inputs={**ONE.loss_fn_inputs, "weights": TensorData.from_list([0.5, 1.0])},
-    )
-    train(trainer, [other])
+def test_other_inputs_of_the_same_tokens_are_another_batch(
+    watch: Watch, trainer: TrainingClient
+) -> None:
+    for weight in (0.5, 1.0):
+        weights = TensorData.from_list([weight, 1.0])
+        inputs = {**ONE.loss_fn_inputs, "weights": weights}
+        train(trainer, [Datum(model_input=ONE.model_input, loss_fn_inputs=inputs)])
     watch.assert_no_batch_twice()
 
 

@@ -103,6 +103,19 @@ def test_publishing_unchanged_weights_makes_nothing_old(
     watch.assert_on_policy()
 
 
+def test_what_is_drawn_only_later_is_not_what_was_trained_on(
+    watch: Watch, trainer: TrainingClient
+) -> None:
+    old = draw(publish(trainer))
+    trainer.forward_backward([datum([9, 8, 7])]).result()
+    trainer.optim_step(AdamParams(learning_rate=0.0)).result()
+    sampler = publish(trainer)
+    trainer.forward_backward(batch_of(old)).result()
+    assert draw(sampler).sequences == old.sequences
+    with pytest.raises(AssertionError, match="forward_backward #2"):
+        watch.assert_on_policy()
+
+
 def test_the_same_tokens_drawn_anew_are_fresh(watch: Watch, trainer: TrainingClient) -> None:
     old = draw(publish(trainer))
     trainer.forward_backward([datum([9, 8, 7])]).result()

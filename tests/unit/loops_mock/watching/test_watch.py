@@ -40,6 +40,14 @@ def test_what_was_open_before_is_not_seen() -> None:
     assert not watch.events()
 
 
+def test_what_is_opened_afterwards_is_not_seen() -> None:
+    with Watch() as watch:
+        pass
+    with ServiceClient(base_url=URL) as service:
+        service.create_lora_training_client("mock-tiny", rank=2, seed=0)
+    assert not watch.events()
+
+
 def test_what_was_opened_within_is_seen_to_its_end() -> None:
     with Watch() as watch:
         service = ServiceClient(base_url=URL)
