@@ -139,8 +139,8 @@ def the_gradient_is_the_slope_of_the_loss(subject: Subject) -> None:
     rate = huge.eps * expected / norm**2
     step(trainer, BATCH, huge.model_copy(update={"learning_rate": rate}))
     after = trainer.forward(list(BATCH)).result().loss
-    # A tenth: the loss bends a little on the way.
-    expect_near("the loss falls by the slope", before - after, expected, atol=expected / 10)
+    # A twentieth: the loss bends on the way, by less than a thousandth in models of ours.
+    expect_near("the loss falls by the slope", before - after, expected, atol=expected / 20)
 
 
 @rule(

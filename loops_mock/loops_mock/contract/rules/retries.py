@@ -9,10 +9,14 @@ from loops_core.types import routes
 from loops_core.types.operation import OperationKind
 from loops_mock.contract.carriers import HastyClock, LosesAnswers
 from loops_mock.contract.probes import DATUM, SEED, apply, expect_near, step
-from loops_mock.contract.rule import expect, rule
+from loops_mock.contract.rule import NotOffered, expect, rule
 from loops_mock.contract.subject import RANK, Subject
 
 _TRAIN = {"train"}
+
+
+def _repeats_creates(carriers: list[LosesAnswers]) -> bool:
+    return all(carrier.repeats_creates for carrier in carriers)
 
 
 def _losing(subject: Subject, route: str, times: int = 2) -> tuple[TrainingClient, LosesAnswers]:
@@ -24,6 +28,8 @@ def _losing(subject: Subject, route: str, times: int = 2) -> tuple[TrainingClien
         return carriers[-1]
 
     service = subject.service_over(wrap, clock=HastyClock())
+    if route == routes.CREATE_TRAINER.name and not _repeats_creates(carriers):
+        raise NotOffered("creates that can be repeated")
     trainer = service.create_lora_training_client(subject.base_model, rank=RANK, seed=SEED)
     return trainer, carriers[0]
 
@@ -116,3 +122,17 @@ def a_busy_service_is_asked_again(subject: Subject) -> None:
     expect(counted == 1.0, "the step is applied once", seen=counted)
     waited = clock.monotonic() - start
     expect(waited >= 6.0, "the pauses that were asked for are kept", seconds=waited)
+
+
+@rule(
+    "retries.a-lost-create-makes-one-run",
+    title="A trainer whose answer is lost is asked for again, and is the one that was made",
+    section="1.2",
+    needs=_TRAIN,
+)
+def a_lost_create_makes_one_run(subject: Subject) -> None:
+    """Lose the answer to the create, where transport and service can repeat one."""
+    trainer, carrier = _losing(subject, routes.CREATE_TRAINER.name, times=1)
+    made = list(dict.fromkeys(subject.log.run_ids))
+    expect(carrier.num_lost == 1, "an answer was lost", seen=carrier.num_lost)
+    expect(made == [trainer.run_id], "there is one run", made=made, used=trainer.run_id)

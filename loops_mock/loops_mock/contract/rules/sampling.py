@@ -196,6 +196,20 @@ def max_tokens_is_the_length(subject: Subject) -> None:
 
 
 @rule(
+    "sampling.what-is-cut-off-says-so",
+    title="A sequence that max_tokens has cut off ends for its length, not for a stop",
+    section="4.4",
+    needs=_SAMPLE,
+)
+def what_is_cut_off_says_so(subject: Subject) -> None:
+    """Draw eight sequences of one token: no model ends all of them at once."""
+    wish = SamplingParams(max_tokens=1, seed=_SEED)
+    answer = _base(subject).sample(ModelInput.from_ints(list(PROMPT)), 8, wish)
+    reasons = [sequence.stop_reason for sequence in answer.sequences]
+    expect("length" in reasons, "some are cut off", seen=reasons)
+
+
+@rule(
     "sampling.the-prompt-is-not-repeated",
     title="Sequences hold new tokens alone, and prompt_token_ids the prompt",
     section="4.5",
