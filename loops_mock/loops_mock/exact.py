@@ -2,9 +2,10 @@
 
 IEEE 754 fixes the result of +, -, *, / and of scaling by powers of two, and NumPy's elementwise
 loops round each of them once. What differs between machines is left out: `numpy.sum` (the order of
-adding depends on the build and the processor), the C library's `exp`, `log` and `pow`, and random
-generators (their streams may change from one NumPy to the next). Matrix products are in
-`loops_mock.products`. All of it is float64.
+adding depends on the build and the processor), `sum` (Python 3.12 began to carry what is rounded
+away; `math.fsum` always did), the C library's `exp`, `log` and `pow`, and random generators (their
+streams may change from one NumPy to the next). Matrix products are in `loops_mock.products`. All of
+it is float64.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ _GRID: Final = 64
 
 def total(values: Floats) -> Floats:
     """Return the sums over the last axis, added by halves: their order is fixed by its length."""
-    while values.shape[-1] > 1:
-        half, odd = divmod(values.shape[-1], 2)
-        sums = values[..., :half] + values[..., half : 2 * half]
-        values = np.concatenate([sums, values[..., 2 * half :]], axis=-1) if odd else sums
-    return values[..., 0] if values.shape[-1] else np.zeros(values.shape[:-1])
+    if not values.shape[-1]:
+        return np.zeros(values.shape[:-1])
+    # With that axis first, the halves are two pieces of memory.
+    values = np.ascontiguousarray(values.transpose(-1, *range(values.ndim - 1)))
+    while len(values) > 1:
+        half, odd = divmod(len(values), 2)
+        sums = values[:half] + values[half : 2 * half]
+        values = np.concatenate([sums, values[2 * half :]]) if odd else sums
+    return values[0]
 
 
 def exp(x: Floats) -> Floats:
@@ -48,7 +53,11 @@ def exp(x: Floats) -> Floats:
         Tang, Table-Driven Implementation of the Exponential Function, ACM TOMS 15 (1989): reduction
         by multiples of ln 2 / 256; the first term that the polynomial leaves out is below 4e-17.
     """
-    x = np.minimum(np.maximum(x, _SMALLEST_EXPONENT), _LARGEST_EXPONENT)
+    return _exp(np.minimum(np.maximum(x, _SMALLEST_EXPONENT), _LARGEST_EXPONENT))
+
+
+def _exp(x: Floats) -> Floats:
+    """Return e to the x for x that is neither below nor above all of float64."""
     n = np.rint(x * (_STEPS * _LOG2_E))
     r = x - n * (_LN2_HIGH / _STEPS)
     r -= n * (_LN2_LOW / _STEPS)
@@ -60,9 +69,9 @@ def exp(x: Floats) -> Floats:
     series += 1.0
     series *= r
     k = n.astype(np.int32)
-    power = _POWERS[k & (_STEPS - 1)]
-    series *= power
-    series += power
+    powers = _POWERS.take(k & (_STEPS - 1))
+    series *= powers
+    series += powers
     return np.ldexp(series, k >> 8)  # k // _STEPS
 
 
@@ -102,7 +111,7 @@ class Softmax(NamedTuple):
 def softmax(logits: Floats) -> Softmax:
     """Return the distribution that logits make over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    odds = exp(shifted)
+    odds = _exp(np.maximum(shifted, _SMALLEST_EXPONENT))
     sums = total(odds)
     return Softmax(shifted - log(sums)[..., None], odds, sums)
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loops_mock.config import LM_HEAD, MIXER, ModelConfig
-from loops_mock.exact import Floats, draw_uniform, total
-from loops_mock.products import Slices, cut, matmul, multiply
+from loops_mock.exact import Floats, draw_uniform
+from loops_mock.products import Slices, bits_for, cut, matmul, multiply, transpose
 
 Tokens = NDArray[np.int64]
 
@@ -72,8 +72,12 @@ class Adapter:
         gradients: dict[str, Factors] = {}
         for site in self.factors:
             lora_a, lora_b = _as_float64(self, site)
-            scaled = self.scale * gradient[site]
-            gradients[site] = Factors(matmul(scaled, lora_b.T), matmul(lora_a.T, scaled))
+            whole, bits = self.scale * gradient[site], bits_for(max(gradient[site].shape))
+            slices = cut(whole, bits)
+            gradients[site] = Factors(
+                multiply(slices, transpose(cut(lora_b, bits))),
+                multiply(transpose(cut(lora_a, bits)), slices),
+            )
         return gradients
 
 
@@ -94,16 +98,23 @@ def make_adapter(config: ModelConfig, *, rank: int, alpha: float, seed: int) -> 
 
 
 class Activations(NamedTuple):
-    """What a pass leaves for its backward pass: x, u and z [N, width], logits [N, vocab]."""
+    """What a pass leaves for its backward pass.
 
-    x: Floats
+    Attributes:
+        x, z: cut, [2, N, width].
+        u: [N, width].
+        logits: [N, vocab].
+    """
+
+    x: Slices
     u: Floats
-    z: Floats
+    z: Slices
     logits: Floats
 
     def part(self, start: int, end: int) -> Activations:
         """Return the activations of some of the rows."""
-        return Activations(*(array[start:end] for array in self))
+        x, u, z, logits = self
+        return Activations(x[:, start:end], u[start:end], z[:, start:end], logits[start:end])
 
 
 @final
@@ -115,42 +126,35 @@ class Policy:
         model: the frozen weights.
         adapter: what changes them; None: nothing.
         mixer: M and its update, cut, [2, width, width].
-        lm_head: U and its update, [width, vocab].
-        lm_head_slices: the same, cut.
+        lm_head: U and its update, cut, [2, width, vocab].
     """
 
     model: Model
     adapter: Adapter | None
     mixer: Slices
-    lm_head: Floats
-    lm_head_slices: Slices
+    lm_head: Slices
 
     def forward(self, windows: Tokens) -> Activations:
         """Return the pass over rows of tokens [N, window], as `Model.windows` gives them."""
-        width = self.model.config.hidden_size
-        x = self.model.embed(windows)
-        u = multiply(cut(x, width, exponent=_X_EXPONENT), self.mixer)
-        z = x + u / (1.0 + np.abs(u))
-        logits = multiply(cut(z, width, exponent=_Z_EXPONENT), self.lm_head_slices)
-        return Activations(x, u, z, logits)
+        x, bits = self.model.embed(windows), self.model.bits
+        x_slices = cut(x, bits, exponent=_X_EXPONENT)
+        u = multiply(x_slices, self.mixer)
+        z_slices = cut(x + u / (1.0 + np.abs(u)), bits, exponent=_Z_EXPONENT)
+        return Activations(x_slices, u, z_slices, multiply(z_slices, self.lm_head))
 
     def backward(self, activations: Activations, d_logits: Floats) -> dict[str, Floats]:
         """Return d loss / d matrix, by place of the adapter, given d loss / d logits."""
         assert self.adapter is not None  # the base alone is not trained
         x, u, z, _logits = activations
-        positions, vocab = d_logits.shape
-        inner = max(positions, vocab)
-        d_slices = cut(d_logits, inner)
+        d_slices = cut(d_logits, self.model.bits)
         gradient: dict[str, Floats] = {}
         if MIXER in self.adapter.factors:
-            d_z = multiply(d_slices, cut(self.lm_head.T, inner))
+            d_z = multiply(d_slices, transpose(self.lm_head))
             spread = 1.0 + np.abs(u)
-            d_u = d_z / (spread * spread)
-            gradient[MIXER] = multiply(
-                cut(x.T, positions, exponent=_X_EXPONENT), cut(d_u, positions)
-            )
+            d_u = cut(d_z / (spread * spread), self.model.bits)
+            gradient[MIXER] = multiply(transpose(x), d_u)
         if LM_HEAD in self.adapter.factors:
-            gradient[LM_HEAD] = multiply(cut(z.T, inner, exponent=_Z_EXPONENT), d_slices)
+            gradient[LM_HEAD] = multiply(transpose(z), d_slices)
         return gradient
 
 
@@ -164,12 +168,14 @@ class Model:
         embeddings: [window, vocab + 1, width]: E with a last row of zeros, times 2^-j.
         mixer: M.
         lm_head: U.
+        bits: of the slices that its products are made of.
     """
 
     config: ModelConfig
     embeddings: Floats
     mixer: Floats
     lm_head: Floats
+    bits: int
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Self:
@@ -181,17 +187,18 @@ class Model:
         lm_head = (2.0 * draw_uniform(f"{key}/lm_head", width, vocab) - 1.0) / np.sqrt(width)
         padded = np.concatenate([embedding, np.zeros((1, width))])
         embeddings = np.stack([padded * 0.5**j for j in range(config.window)])
-        return cls(config, embeddings, mixer, lm_head)
+        bits = bits_for(max(width, vocab, config.max_position_embeddings))
+        return cls(config, embeddings, mixer, lm_head, bits)
 
     def prepare(self, adapter: Adapter | None) -> Policy:
         """Return the model with an adapter, or the base alone."""
-        width, changed = self.config.hidden_size, () if adapter is None else adapter.factors
+        changed = () if adapter is None else adapter.factors
         mixer, lm_head = self.mixer, self.lm_head
         if adapter is not None and MIXER in changed:
             mixer = mixer + adapter.update(MIXER)
         if adapter is not None and LM_HEAD in changed:
             lm_head = lm_head + adapter.update(LM_HEAD)
-        return Policy(self, adapter, cut(mixer, width), lm_head, cut(lm_head, width))
+        return Policy(self, adapter, cut(mixer, self.bits), cut(lm_head, self.bits))
 
     def windows(self, tokens: Tokens) -> Tokens:
         """Return what each position sees, [N, window], its own token first, -1 before the start."""
@@ -202,7 +209,11 @@ class Model:
     def embed(self, windows: Tokens) -> Floats:
         """Return x, [N, width]."""
         seen = self.embeddings[np.arange(self.config.window), windows]  # [N, window, width]
-        return total(np.moveaxis(seen, 1, -1))
+        while seen.shape[1] > 1:  # by halves, as `total` does, over the middle axis
+            half, odd = divmod(seen.shape[1], 2)
+            sums = seen[:, :half] + seen[:, half : 2 * half]
+            seen = np.concatenate([sums, seen[:, 2 * half :]], axis=1) if odd else sums
+        return seen[:, 0]
 
 
 def _as_float64(adapter: Adapter, site: str) -> tuple[Floats, Floats]:

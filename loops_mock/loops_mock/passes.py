@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -81,17 +82,17 @@ def run_forward(
         for together in _batches(rows)
         for result in _run_rows(policy, together, loss, settings)
     ]
-    sums = [float(total(result.elementwise.reshape(-1))) for result in results]
+    sums = [math.fsum(result.elementwise.reshape(-1).tolist()) for result in results]
     function = loss.function
     if function.combine is None or loss.combine_derivative is None:
-        return PassResult(results, sum(sums), [1.0] * len(sums))
+        return PassResult(results, math.fsum(sums), [1.0] * len(sums))
     with np.errstate(over="ignore", invalid="ignore"):
         grouped = np.asarray(sums).reshape(-1, function.rows_per_term)
         terms = function.combine(grouped, settings)
         slopes = loss.combine_derivative(grouped, settings).reshape(-1)
     _check_size(terms, function.name)
     _check_size(slopes, function.name)
-    return PassResult(results, sum(terms.tolist()), slopes.tolist())
+    return PassResult(results, math.fsum(terms.tolist()), slopes.tolist())
 
 
 def run_backward(

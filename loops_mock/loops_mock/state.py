@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from loops_core.errors import UsageError
 from loops_core.types.training import AdamParams
-from loops_mock.exact import power, total
+from loops_mock.exact import Floats, power, total
 from loops_mock.model import Adapter, Factors, Gradient
 
 Moments = Mapping[str, Factors]
@@ -120,31 +120,21 @@ def apply_adam(state: TrainerState, params: AdamParams) -> tuple[TrainerState, d
             "optim_step has no gradients; expected a forward_backward since the last optim_step"
         )
     divisor = 1 if pending.skip_normalization else max(pending.active, 1)
-    gradient = _scale(state.adapter.backward(pending.gradient), 1.0 / divisor)
-    norm = float(np.sqrt(sum(float(total((g * g).reshape(-1))) for g in _leaves(gradient))))
+    gradient = _flatten(state.adapter.backward(pending.gradient)) * (1.0 / divisor)
+    norm = float(np.sqrt(total(gradient * gradient)))
     if params.grad_clip_norm > 0 and norm > params.grad_clip_norm:
-        gradient = _scale(gradient, params.grad_clip_norm / norm)
+        gradient = gradient * (params.grad_clip_norm / norm)
     step = state.step + 1
+    old = (_flatten(state.adapter.factors), _flatten(state.first), _flatten(state.second))
     with np.errstate(over="ignore", invalid="ignore"):
-        stepped = {
-            site: [
-                _step_factor(weight, first, second, g, params, step)
-                for weight, first, second, g in zip(
-                    factors, state.first[site], state.second[site], gradient[site], strict=True
-                )
-            ]
-            for site, factors in state.adapter.factors.items()
-        }
-    weights, first, second = (
-        {site: Factors(*(new[part] for new in pair)) for site, pair in stepped.items()}
-        for part in range(3)
-    )
-    if not all(np.isfinite(x).all() for part in (weights, first, second) for x in _leaves(part)):
+        new = _step(*old, gradient, params, step)
+    if not all(np.isfinite(values).all() for values in new):
         raise UsageError(
             f"optim_step with learning_rate {params.learning_rate} and grad_norm {norm:.3g} leaves "
             "weights or moments that are not finite; expected a step that float32 holds",
             field="adam_params",
         )
+    weights, first, second = (_unflatten(values, state.adapter.factors) for values in new)
     metrics = {
         "grad_norm": norm,
         "learning_rate": params.learning_rate,
@@ -155,28 +145,38 @@ def apply_adam(state: TrainerState, params: AdamParams) -> tuple[TrainerState, d
     return TrainerState(adapter=adapter, first=first, second=second, step=step), metrics
 
 
-def _step_factor(
-    weight: NDArray[Any],
-    first: NDArray[Any],
-    second: NDArray[Any],
-    gradient: NDArray[Any],
+def _step(
+    weights: NDArray[np.float32],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    gradient: Floats,
     params: AdamParams,
     step: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return weights and moments after a step; all are flat."""
     m = params.beta1 * first.astype(np.float64) + (1.0 - params.beta1) * gradient
     v = params.beta2 * second.astype(np.float64) + (1.0 - params.beta2) * (gradient * gradient)
     m_hat = m / (1.0 - power(params.beta1, step))
     v_hat = v / (1.0 - power(params.beta2, step))
-    old = weight.astype(np.float64)
+    old = weights.astype(np.float64)
     update = m_hat / (np.sqrt(v_hat) + params.eps) + params.weight_decay * old
     new = old - params.learning_rate * update
     return new.astype(np.float32), m.astype(np.float32), v.astype(np.float32)
 
 
-def _scale(gradient: Moments, factor: float) -> Moments:
-    return {site: Factors(a * factor, b * factor) for site, (a, b) in gradient.items()}
+def _flatten(factors_by_site: Mapping[str, Factors]) -> NDArray[Any]:
+    """Return all numbers in one row, in the order of places and factors."""
+    return np.concatenate([x.reshape(-1) for factors in factors_by_site.values() for x in factors])
 
 
-def _leaves(factors_by_site: Mapping[str, Factors]) -> Iterator[NDArray[Any]]:
-    for factors in factors_by_site.values():
-        yield from factors
+def _unflatten(flat: NDArray[Any], like: Mapping[str, Factors]) -> dict[str, Factors]:
+    """Return the numbers in the shapes of `like`."""
+    found: dict[str, Factors] = {}
+    start = 0
+    for site, factors in like.items():
+        parts: list[NDArray[Any]] = []
+        for factor in factors:
+            parts.append(flat[start : start + factor.size].reshape(factor.shape))
+            start += factor.size
+        found[site] = Factors(*parts)
+    return found

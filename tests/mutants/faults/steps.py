@@ -8,7 +8,7 @@ from tests.mutants.editing import Edit, Value
 from tests.mutants.mutant import Mutant
 
 _ADAM: Final = "loops_mock.state:apply_adam"
-_FACTOR: Final = "loops_mock.state:_step_factor"
+_FACTOR: Final = "loops_mock.state:_step"
 
 STEPS: Final = (
     Mutant(
@@ -99,8 +99,8 @@ STEPS: Final = (
         (
             Edit(
                 _ADAM,
-                "gradient = _scale(gradient, params.grad_clip_norm / norm)",
-                "gradient = _scale(gradient, params.grad_clip_norm / norm)\n"
+                "gradient = gradient * (params.grad_clip_norm / norm)",
+                "gradient = gradient * (params.grad_clip_norm / norm)\n"
                 "norm = params.grad_clip_norm",
             ),
         ),
