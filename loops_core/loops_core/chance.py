@@ -6,12 +6,10 @@ can be had again: `drawn_from` says so for the context, and for the tasks that a
 
 from __future__ import annotations
 
-import contextlib
 import random
 import string
-from collections.abc import Generator
-from contextvars import ContextVar
-from typing import Final
+from contextvars import ContextVar, Token
+from typing import Final, final
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
@@ -44,11 +42,21 @@ def make_random() -> random.Random:
     return random.Random(draw_bits(64))
 
 
-@contextlib.contextmanager
-def drawn_from(source: random.Random) -> Generator[None]:
+@final
+class drawn_from:  # noqa: N801  # reads as what it is in a `with`
     """Draw from `source` in this context, while the block runs."""
-    token = _SOURCE.set(source)
-    try:
-        yield
-    finally:
-        _SOURCE.reset(token)
+
+    __slots__ = ("_source", "_token")
+
+    def __init__(self, source: random.Random) -> None:
+        self._source = source
+        self._token: Token[random.Random] | None = None
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._token = _SOURCE.set(self._source)
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        if self._token is not None:
+            _SOURCE.reset(self._token)

@@ -32,8 +32,10 @@ def loops_commands() -> Sequence[Command]:
     """Return the commands of this distribution."""
     from loops_mock.cassette.commands import diff, show
     from loops_mock.conformance.command import conformance
+    from loops_mock.simulation.command import simulation
 
     return [
+        Command(name="bench simulation", function=simulation),
         Command(name="conformance", function=conformance),
         Command(name="cassette show", function=show),
         Command(name="cassette diff", function=diff),

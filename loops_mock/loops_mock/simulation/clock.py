@@ -53,8 +53,6 @@ class WorldClock:
         Raises:
             UsageError: another thread asks, a loop runs on this one, or nothing is left to happen.
         """
-        if chance.source() is self._rng:
-            return self._loop.run_until_complete(work)
         with chance.drawn_from(self._rng):
             return self._loop.run_until_complete(work)
 
