@@ -167,10 +167,14 @@ class Records:
         return self._owned(CheckpointRecord, owner, where)
 
     def live_checkpoint(self, run_id: str) -> CheckpointRecord | None:
-        """Return the weights that the run's paired sampler swapped to last."""
-        return self._one(
+        """Return the weights that the run's paired sampler swapped to last.
+
+        They are those of the highest version: a wall clock may go back, a version never does.
+        """
+        published = self._all(
             CheckpointRecord, sa.and_(CHECKPOINTS.c.run_id == run_id, CHECKPOINTS.c.live.is_(True))
         )
+        return max(published, key=lambda record: record.version or 0, default=None)
 
     def checkpoints(
         self, *, owner: str, run_id: str | None = None, base_model: str | None = None
@@ -238,10 +242,10 @@ class Records:
     def _all(self, row_type: type[Row], where: sa.ColumnElement[bool]) -> list[Row]:
         table = _table(row_type)
         newest: list[sa.ColumnElement[Any]] = []
+        if "replaced_s" in table.c:  # the last of a name, though the wall clock went back
+            newest.append(sa.case((table.c.replaced_s.is_(None), 0), else_=1))
         if "created_s" in table.c:
             newest.append(table.c.created_s.desc())
-        if "replaced_s" in table.c:
-            newest.append(sa.case((table.c.replaced_s.is_(None), 0), else_=1))
         query = sa.select(table).where(where).order_by(*newest)
         with self._engine.connect() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]

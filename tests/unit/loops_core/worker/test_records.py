@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from loops_core.worker.records import LOCAL_OWNER, Records, RunRecord, SessionRecord
+from loops_core.types.checkpoint import CheckpointTarget
+from loops_core.worker.records import (
+    LOCAL_OWNER,
+    CheckpointRecord,
+    Records,
+    RunRecord,
+    SessionRecord,
+)
 
 BEFORE = """
 CREATE TABLE sessions (id VARCHAR PRIMARY KEY, created_s FLOAT NOT NULL);
@@ -69,3 +76,40 @@ def test_records_in_memory_are_used_by_one_thread_at_a_time(eager_threads: None)
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(use, range(8))) == list(range(8))
     records.close()
+
+
+def published(version: int, *, name: str, created_s: float) -> CheckpointRecord:
+    return CheckpointRecord(
+        id=f"c{version}",
+        run_id="r1",
+        target=CheckpointTarget.SAMPLER,
+        name=name,
+        key=f"k{version}",
+        base_model="m",
+        rank=1,
+        version=version,
+        live=True,
+        size_bytes=1,
+        created_s=created_s,
+    )
+
+
+def test_the_live_weights_are_of_the_highest_version_though_the_clock_went_back() -> None:
+    records = Records.open(None)
+    for version, created_s in ((1, 50.0), (2, 60.0), (3, 40.0)):
+        records.add_checkpoint(published(version, name=f"v{version}", created_s=created_s))
+    live = records.live_checkpoint("r1")
+    records.close()
+    assert live is not None
+    assert live.version == 3
+
+
+def test_a_name_means_what_was_saved_last_though_the_clock_went_back() -> None:
+    records = Records.open(None)
+    for version, created_s in ((1, 50.0), (2, 40.0)):
+        records.add_checkpoint(published(version, name="same", created_s=created_s))
+    target = CheckpointTarget.SAMPLER
+    meant = records.named_checkpoint("r1", target, "same", owner=LOCAL_OWNER)
+    records.close()
+    assert meant is not None
+    assert meant.version == 2
