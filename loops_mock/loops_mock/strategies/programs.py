@@ -115,18 +115,28 @@ def _phrases(
     one = passes(losses=losses, vocab_size=vocab_size)
     forward = one.map(lambda call: replace(call, backward=False))
     step = (one.map(lambda call: replace(call, backward=True)), optim_steps())
+    first, load = st.builds(SaveState), st.builds(Load, st.just(NAMES[0]), st.booleans())
     phrases: list[tuple[st.SearchStrategy[ProgramCall], ...]] = [
         step,
-        (st.builds(SaveState, names), *step, st.builds(Load, names, st.booleans()), *step),
+        (*step, first, *step, load, *step),
+        (st.builds(SaveState, names), *step, st.builds(Load, names, st.booleans())),
         (st.builds(Publish, names), samples(vocab_size=vocab_size)),
         (one, st.builds(Repeat, st.integers(0, 2)), optim_steps()),
         (forward, st.just(Cancel())),
+        (st.builds(Init, st.integers(1, 2)), *step),
         (st.builds(ReadAgain, st.integers(0, 2)),),
     ]
     any_call = program_calls(losses=losses, vocab_size=vocab_size)
     return st.one_of(
         st.tuples(any_call),
-        *(st.tuples(*(st.none() | call for call in phrase)) for phrase in phrases),
+        *(st.tuples(*map(_mostly, phrase)) for phrase in phrases),
+    )
+
+
+def _mostly(call: st.SearchStrategy[ProgramCall]) -> st.SearchStrategy[ProgramCall | None]:
+    """Return the call more often than None, which it shrinks to."""
+    return st.sampled_from([False, True, True, True]).flatmap(
+        lambda is_made: call if is_made else st.none()
     )
 
 
@@ -174,11 +184,11 @@ def programs(
     if invalid:
         return st.builds(_with_defect, drawn, st.sampled_from(REFUSALS), st.just(max_calls))
     if failures:
-        return drawn.map(lambda calls: _named_in_order(calls[:max_calls]))
-    return drawn.map(lambda calls: _named_in_order(without_failures(calls)[:max_calls]))
+        return drawn.map(lambda calls: named_in_order(calls[:max_calls]))
+    return drawn.map(lambda calls: named_in_order(without_failures(calls)[:max_calls]))
 
 
-def _named_in_order(calls: Sequence[ProgramCall]) -> Program:
+def named_in_order(calls: Sequence[ProgramCall]) -> Program:
     """Return a program whose first name is the first of `NAMES`, and so on."""
     used = {
         name: None
@@ -211,7 +221,7 @@ def _with_defect(calls: list[ProgramCall], what: str, max_calls: int) -> Defect[
         isinstance(call, Pass | OptimStep) for call in kept
     ):
         refused = Refused()
-    program = _named_in_order([*kept, refused])
+    program = named_in_order([*kept, refused])
     return Defect(refused.what, refusal_field(refused.what), program)
 
 
