@@ -18,14 +18,13 @@ from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.scoring import (
     GOAL,
-    MOST_CALLS,
     MUTANT_LIMIT_S,
     take_baseline,
     to_json,
     try_all,
     write_hints,
 )
-from tests.mutants.trial import Trial, find_mutant, try_mutant
+from tests.mutants.trial import MOST_CALLS, Trial, find_mutant, try_mutant
 
 
 def main(arguments: Sequence[str]) -> int:

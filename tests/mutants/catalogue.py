@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutants.faults.checkpoints import CHECKPOINTS
+from tests.mutants.faults.chunks import CHUNKS
 from tests.mutants.faults.client import CLIENT
 from tests.mutants.faults.control import CONTROL
 from tests.mutants.faults.loads import LOADS
@@ -33,6 +34,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         *CONTROL,
         *WIRE,
         *CLIENT,
+        *CHUNKS,
         *RETRYING,
         *TRANSPORT,
     )

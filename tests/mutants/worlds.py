@@ -23,14 +23,17 @@ from loops_mock.simulation.world import URL, World
 
 PLAN: Final = FaultPlan(
     (
-        LoseAnswer("optim_step", at=1),
+        Restart("optim_step", at=1, after_s=0.0),
+        LoseAnswer("optim_step", at=2),
         Status("retrieve", at=2, code=502),
         Duplicate("forward_backward", at=1),
-        Restart("optim_step", at=2, after_s=5.0),
-        Status("forward", at=1, code=408, retry_after_s=3.0),
+        Restart("forward", at=1, after_s=0.0),
+        Status("forward", at=3, code=408, retry_after_s=3.0),
         LoseAnswer("save_weights_for_sampler", at=1),
-        Restart("save_weights_for_sampler", at=2, after_s=5.0),
-        Restart("save_state", at=1, after_s=5.0),
+        Restart("save_state", at=1, after_s=0.5),
+        Restart("policy_version", at=1, after_s=0.0),
+        Restart("sample", at=1, after_s=0.0),
+        Restart("load_state_with_optimizer", at=1, after_s=0.5),
     )
 )
 """What happens in every world; fixed, so that a failure is the same at every run."""
@@ -55,7 +58,7 @@ class WorldSubject:
 
     def __init__(self, *, seed: int, num_rows: int) -> None:
         """Begin the world."""
-        queue = QueueSettings(snapshot_entries=2)
+        queue = QueueSettings(snapshot_entries=3)
         self._world = World(seed % 1000, PLAN, durable=True, queue=queue)
         target = Target(URL, base_model="mock-tiny", plugins=[self._world], clock=self._world.clock)
         self._target = target
