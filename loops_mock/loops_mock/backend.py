@@ -8,6 +8,7 @@ from typing import final
 from loops_core.errors import UsageError
 from loops_core.protocols import BackendConfig, SamplerSpec, TrainerSpec
 from loops_mock.config import ModelConfig
+from loops_mock.losses import make_losses
 from loops_mock.model import Model
 from loops_mock.sampler import MockSampler
 from loops_mock.trainer import MockTrainer
@@ -22,12 +23,14 @@ class MockBackend:
 
         Raises:
             UsageError: an option is not known; there are none.
+            PluginError: two losses have one name.
         """
         if config.options:
             raise UsageError(
                 f"the mock backend got options {sorted(config.options)}; expected none",
                 field="base_url",
             )
+        self._losses = make_losses(config.losses)
         self._models: dict[ModelConfig, Model] = {}
 
     @property
@@ -39,7 +42,9 @@ class MockBackend:
         """Return a trainer on the model in `spec.model_dir`; see `Backend.open_trainer`."""
         model = self._open_model(spec.model_dir)
         max_seq_len = _choose_max_seq_len(spec.max_seq_len, model.config)
-        return MockTrainer(model, base_model=spec.base_model, max_seq_len=max_seq_len)
+        return MockTrainer(
+            model, base_model=spec.base_model, max_seq_len=max_seq_len, losses=self._losses
+        )
 
     def open_sampler(self, spec: SamplerSpec) -> MockSampler:
         """Return a sampler on the model in `spec.model_dir`; see `Backend.open_sampler`."""

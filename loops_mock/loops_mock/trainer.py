@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
@@ -15,7 +15,7 @@ from loops_core.protocols.rows import make_rows
 from loops_core.types.datum import Datum
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
 from loops_mock import files
-from loops_mock.losses import EXACT_LOSSES, LOSSES, ExactLoss
+from loops_mock.losses import EXACT_LOSSES, ExactLoss
 from loops_mock.model import Gradient, Model, Policy, make_adapter
 from loops_mock.outputs import MAX_TOP_K, make_output
 from loops_mock.passes import PassResult, add_gradients, run_backward, run_forward
@@ -34,8 +34,16 @@ class MockTrainer:
     batch in one call and the same batch in several leave the same bits.
     """
 
-    def __init__(self, model: Model, *, base_model: str, max_seq_len: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        base_model: str,
+        max_seq_len: int,
+        losses: Mapping[str, ExactLoss] = EXACT_LOSSES,
+    ) -> None:
         """Stand on a model, without a state yet."""
+        self._losses = losses
         self._model = model
         self._base_model = base_model
         self._max_seq_len = max_seq_len
@@ -49,7 +57,7 @@ class MockTrainer:
             vocab_size=self._model.config.vocab_size,
             max_seq_len=self._max_seq_len,
             max_lora_rank=files.MAX_RANK,
-            losses=LOSSES,
+            losses={name: loss.function for name, loss in self._losses.items()},
             max_top_k_logprobs=self._max_top_k,
         )
 
@@ -176,14 +184,15 @@ class MockTrainer:
         self, loss_fn: str, loss_fn_config: LossFnConfig, top_k_logprobs: int
     ) -> tuple[ExactLoss, LossSettings]:
         """Return the loss and its settings, with defaults for those that are not given."""
-        if loss_fn not in EXACT_LOSSES:
+        if loss_fn not in self._losses:
             raise UsageError(
-                f"loss_fn is {loss_fn!r}; expected one of {', '.join(LOSSES)}", field="loss_fn"
+                f"loss_fn is {loss_fn!r}; expected one of {', '.join(self._losses)}",
+                field="loss_fn",
             )
         if not 0 <= top_k_logprobs <= self._max_top_k:
             raise UnsupportedError(
                 f"top_k_logprobs is {top_k_logprobs}; expected 0 to {self._max_top_k}",
                 field="top_k_logprobs",
             )
-        loss = EXACT_LOSSES[loss_fn]
+        loss = self._losses[loss_fn]
         return loss, complete_settings(loss.function, loss_fn_config)

@@ -223,16 +223,29 @@ def check_sample(body: SampleBody, sampler: SamplerDescription) -> None:
                 f"{', '.join(sorted(sampler.features)) or 'none of the optional features'}",
                 field=feature,
             )
-    if asked["stop_strings"] and not sampler.has_tokenizer:
+    _check_stop(body, sampler)
+    if body.include_routed_experts:
+        raise UnsupportedError(
+            "include_routed_experts is not offered by this sampler", field="include_routed_experts"
+        )
+
+
+def _check_stop(body: SampleBody, sampler: SamplerDescription) -> None:
+    strings = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    if strings and not sampler.has_tokenizer:
         raise UnsupportedError(
             "stop strings need a tokenizer, which the model's directory does not have: "
             "use stop token ids",
             field="stop",
         )
-    if body.include_routed_experts:
-        raise UnsupportedError(
-            "include_routed_experts is not offered by this sampler", field="include_routed_experts"
-        )
+    if "" in strings:
+        raise UsageError("stop holds '': expected texts of at least one character", field="stop")
+    for token in body.stop_token_ids or ():
+        if not 0 <= token < sampler.vocab_size:
+            raise UsageError(
+                f"stop holds {token}: expected token ids from 0 to {sampler.vocab_size - 1}",
+                field="stop",
+            )
 
 
 def _check_prompt(body: SampleBody, sampler: SamplerDescription) -> None:

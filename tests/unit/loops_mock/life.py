@@ -19,7 +19,7 @@ from loops_core.types.training import AdamParams
 from loops_mock.backend import MockBackend
 from loops_mock.config import ModelConfig
 from loops_mock.exact import draw_uniform
-from loops_mock.losses import LOSSES
+from loops_mock.losses import EXACT_LOSSES
 from loops_mock.sampler import MockSampler
 from loops_mock.trainer import MockTrainer
 
@@ -48,7 +48,7 @@ def make_data(name: str) -> list[Datum]:
 def run_losses(trainer: MockTrainer) -> list[str]:
     """Train with each loss in turn; return what was seen, to the last bit."""
     seen: list[str] = []
-    for name in LOSSES:
+    for name in EXACT_LOSSES:
         output = trainer.forward_backward(
             make_data(name), loss_fn=name, loss_fn_config={}, top_k_logprobs=5
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from loops_core.errors import UsageError
@@ -21,3 +23,19 @@ def test_more_candidates_than_tokens_are_refused_by_the_name_that_callers_use() 
     with pytest.raises(UsageError, match="topk_prompt_logprobs is 9: expected 0 to 8") as caught:
         check_sample(SampleBody(prompt=[1], prompt_logprobs=9), SAMPLER)
     assert caught.value.field == "topk_prompt_logprobs"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (SampleBody(prompt=[1], stop_token_ids=[3, 8]), "stop holds 8: expected token ids"),
+        (SampleBody(prompt=[1], stop_token_ids=[-1]), "stop holds -1: expected token ids"),
+        (SampleBody(prompt=[1], stop=["x", ""]), "stop holds '': expected texts"),
+        (SampleBody(prompt=[1], stop=""), "stop holds '': expected texts"),
+    ],
+)
+def test_a_stop_that_can_never_come_is_refused(body: SampleBody, message: str) -> None:
+    sampler = dataclasses.replace(SAMPLER, features=frozenset({"stop_strings"}), has_tokenizer=True)
+    with pytest.raises(UsageError, match=message) as caught:
+        check_sample(body, sampler)
+    assert caught.value.field == "stop"

@@ -16,7 +16,7 @@ from loops_core.types.datum import ImageAssetPointerChunk
 from loops_core.types.frames import pack, unpack
 from loops_core.types.operation import ErrorBody, ForwardBody
 from loops_core.worker.validation import check_forward
-from loops_mock.losses import LOSSES
+from loops_mock.losses import EXACT_LOSSES
 from loops_mock.strategies import (
     LOSS_INPUTS,
     PROTOCOL_LOSSES,
@@ -78,11 +78,13 @@ def test_a_broken_batch_is_refused_by_the_field_that_its_defect_names(loss_fn: s
     look()
 
 
-@pytest.mark.parametrize("loss_fn", sorted(set(LOSSES) & set(LOSS_INPUTS)))
+@pytest.mark.parametrize("loss_fn", sorted(set(EXACT_LOSSES) & set(LOSS_INPUTS)))
 def test_the_inputs_that_are_drawn_are_those_that_the_mock_reads(loss_fn: str) -> None:
-    required = {spec.name for spec in LOSSES[loss_fn].inputs if spec.required}
+    required = {spec.name for spec in EXACT_LOSSES[loss_fn].function.inputs if spec.required}
     assert required <= set(LOSS_INPUTS[loss_fn])
-    assert set(LOSS_INPUTS[loss_fn]) <= {spec.name for spec in LOSSES[loss_fn].inputs}
+    assert set(LOSS_INPUTS[loss_fn]) <= {
+        spec.name for spec in EXACT_LOSSES[loss_fn].function.inputs
+    }
 
 
 def test_dpo_rows_come_in_pairs() -> None:
