@@ -149,6 +149,7 @@ CONTROL: Final = (
         "get_server_capabilities names no model",
         "worker",
         (Edit(f"{_CONTROL}.capabilities", "self._models.names()", "()"),),
+        only="http",
     ),
     Mutant(
         "checks.unknown-loss",

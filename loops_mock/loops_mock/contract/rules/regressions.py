@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from loops_core.types.datum import ModelInput
 from loops_core.types.sampling import SamplingParams
-from loops_mock.contract.probes import PROMPT
+from loops_mock.contract.probes import PROMPT, expect_near, look, step
 from loops_mock.contract.rule import expect, rule
-from loops_mock.contract.subject import Subject
+from loops_mock.contract.subject import RANK, Subject
 
 _ADAM = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0}
 
@@ -55,3 +55,18 @@ def error_class_is_told(subject: Subject) -> None:
     status = run.ended(run.accepted("load_state", {"path": path}))
     told = status.get("error_class")
     expect(isinstance(told, str) and told, "error_class is a class's name", status=status)
+
+
+@rule(
+    "adapters.init-of-the-same-rank-starts-over",
+    title="init_trainer_server of the rank that the adapter has gives a fresh adapter too",
+    section="6.1",
+    needs={"train"},
+)
+def init_of_the_same_rank_starts_over(subject: Subject) -> None:
+    """Train, and start over."""
+    trainer = subject.trainer()
+    fresh = look(trainer)
+    step(trainer)
+    trainer.init_trainer_server(RANK)
+    expect_near("nothing is left of what was learned", look(trainer), fresh)
