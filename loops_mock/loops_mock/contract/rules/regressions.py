@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TypeVar, cast, final
+
+from loops_core import OptimStepResponse
+from loops_core.errors import TransportError, UnreachableError
+from loops_core.protocols import Transport
+from loops_core.types import routes
+from loops_core.types.base import WireModel
 from loops_core.types.datum import ModelInput
+from loops_core.types.operation import OperationStatus
+from loops_core.types.routes import Call
 from loops_core.types.sampling import SamplingParams
-from loops_mock.contract.probes import PROMPT, expect_near, look, step
-from loops_mock.contract.rule import expect, rule
+from loops_mock.contract.carriers import Carrier, HastyClock, LosesAnswers
+from loops_mock.contract.probes import ADAM, PROMPT, expect_near, look, make_datum, step
+from loops_mock.contract.rule import CheckFailed, expect, expect_raises, rule
 from loops_mock.contract.subject import RANK, Subject
+
+ReplyT = TypeVar("ReplyT", bound=WireModel)
 
 _ADAM = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0}
 
@@ -70,3 +83,81 @@ def init_of_the_same_rank_starts_over(subject: Subject) -> None:
     step(trainer)
     trainer.init_trainer_server(RANK)
     expect_near("nothing is left of what was learned", look(trainer), fresh)
+
+
+@rule(
+    "order.tasks-keep-the-order-of-their-calls",
+    title="Calls of tasks of one event loop arrive in the order in which they were made",
+    section="2.4",
+    needs={"train"},
+)
+def tasks_keep_the_order_of_their_calls(subject: Subject) -> None:
+    """Make a large pass and its step at once: the small call does not overtake the large one."""
+    trainer = subject.trainer()
+    batch = [make_datum(subject.tokens(65)) for _ in range(72)]
+
+    async def both() -> OptimStepResponse:
+        _, stepped = await asyncio.gather(
+            trainer.forward_backward_async(batch), trainer.optim_step_async(ADAM)
+        )
+        return await stepped
+
+    metrics = asyncio.run(both()).metrics or {}
+    expect(metrics.get("step") == 1.0, "the step has the gradients of the pass", seen=metrics)
+
+
+@rule(
+    "retries.a-client-gives-up-in-time",
+    title="A client whose calls never arrive gives up once its timeout is over, with an error",
+    section="2.7",
+    needs={"train"},
+)
+def a_client_gives_up_in_time(subject: Subject) -> None:
+    """Lose every answer to a step, on a clock that is in a hurry."""
+    attempts = iter(range(500))
+
+    def lost() -> TransportError:
+        if next(attempts, None) is None:
+            raise CheckFailed("the client should give up once its timeout is over")
+        return UnreachableError("the answer was lost")
+
+    clock = HastyClock()
+    service = subject.service_over(
+        lambda below: LosesAnswers(below, "optim_step", times=1_000, error=lost), clock=clock
+    )
+    trainer = service.create_lora_training_client(subject.base_model, rank=RANK, timeout=60.0)
+    start = clock.monotonic()
+    expect_raises(TransportError, lambda: trainer.optim_step(ADAM), "a call that never arrives")
+    seconds = clock.monotonic() - start
+    expect(seconds <= 90.0, "the client gives up when 60 s are over", seconds=seconds)
+
+
+@final
+class _AnswersEarly(Carrier):
+    """A transport whose first polls come back at once, with nothing."""
+
+    def __init__(self, below: Transport, times: int) -> None:
+        super().__init__(below)
+        self._left = times
+
+    def send(self, call: Call[ReplyT]) -> ReplyT:
+        if call.route.name == routes.RETRIEVE.name and self._left:
+            self._left -= 1
+            return cast("ReplyT", OperationStatus(status="pending"))
+        return self.below.send(call)
+
+
+@rule(
+    "retries.early-answers-slow-a-client-down",
+    title="A client whose polls come back at once slows down",
+    section="2.6",
+    needs={"train"},
+)
+def early_answers_slow_a_client_down(subject: Subject) -> None:
+    """Answer twelve polls at once: they are spread over seconds."""
+    clock = HastyClock()
+    service = subject.service_over(lambda below: _AnswersEarly(below, 12), clock=clock)
+    start = clock.monotonic()
+    service.create_lora_training_client(subject.base_model, rank=RANK)
+    seconds = clock.monotonic() - start
+    expect(seconds >= 1.0, "the polls are spread over a second at least", seconds=seconds)
