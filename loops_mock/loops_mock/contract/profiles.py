@@ -47,6 +47,8 @@ def is_meant(rule_id: str, text: str) -> bool:
 def select_rules(rules: Iterable[Rule], only: Iterable[str]) -> tuple[Rule, ...]:
     """Return the rules that one of the texts means; without texts all of them.
 
+    A text that is a rule's id means that rule alone.
+
     Raises:
         UsageError: a text means no rule.
     """
@@ -61,7 +63,13 @@ def select_rules(rules: Iterable[Rule], only: Iterable[str]) -> tuple[Rule, ...]
             )
     if not wanted:
         return known
-    return tuple(each for each in known if any(is_meant(each.id, text) for text in wanted))
+    exact = {each.id for each in known} & set(wanted)
+    longer = [text for text in wanted if text not in exact]
+    return tuple(
+        each
+        for each in known
+        if each.id in exact or any(is_meant(each.id, text) for text in longer)
+    )
 
 
 OPEN: Final = frozenset(

@@ -7,6 +7,7 @@ from datetime import datetime
 from loops_mock.contract.answers import Json, offered, ok, reason_of
 from loops_mock.contract.rule import expect, expect_equal, rule
 from loops_mock.contract.subject import Subject
+from loops_mock.contract.wire import WireRun
 
 _TRAINERS = "/v1/loops/trainers"
 
@@ -43,9 +44,9 @@ def _create(subject: Subject) -> None:
     needs={"http"},
 )
 def _base_url(subject: Subject) -> None:
-    run = subject.raw.open_run()
+    run = WireRun(subject.raw, ok(subject.raw.create_trainer())["run"])
     expect(run.url.startswith(("http://", "https://")), "base_url is absolute", base_url=run.url)
-    expect_equal(run.get("/health").status_code, 200, "the status of health")
+    run.wait_ready()
 
 
 @rule(

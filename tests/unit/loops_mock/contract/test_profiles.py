@@ -22,6 +22,7 @@ def test_rules_are_selected_by_id_or_by_its_beginning() -> None:
     assert select_rules(rules, []) == rules
     (one,) = select_rules(rules, ["submit.repeat-runs-once"])
     assert one.id == "submit.repeat-runs-once"
+    assert len(select_rules(rules, ["sample-wire.prompt-logprobs"])) == 1  # another begins so
     assert {each.id.partition(".")[0] for each in select_rules(rules, ["submit"])} == {"submit"}
     with pytest.raises(UsageError, match=r"subm.*--list.*"):
         select_rules(rules, ["subm"])
