@@ -26,6 +26,9 @@ MOST_CALLS: Final = 10
 RULE_LIMIT_S: Final = 20.0
 """A rule that takes longer ends as an error: that is how a fault that hangs is found."""
 
+_AT_ONCE: Final = 4
+"""How many rules run side by side where several are asked for, as `loops conformance` has it."""
+
 BASE_MODEL: Final = "mock-tiny"
 KEY: Final = "a-key-of-the-mutants"
 
@@ -131,7 +134,11 @@ def open_place(place: Place, mutant: Mutant | None) -> Generator[Run]:
         return
     is_in_server = mutant is not None and mutant.is_in_server
     with open_served(mutant if is_in_server else None) if place == "http" else open_inproc() as on:
-        yield lambda rules: run_rules(on.subject, rules, timeout_s=RULE_LIMIT_S).results
+        yield (
+            lambda rules: (
+                run_rules(on.subject, rules, timeout_s=RULE_LIMIT_S, num_at_once=_AT_ONCE).results
+            )
+        )
 
 
 def open_inproc() -> Target:

@@ -160,7 +160,7 @@ WIRE: Final = (
             Edit(
                 "loops_transport_http.server.keys:KeyRing.owner_of",
                 "owner is None or not key",
-                "False",
+                "not key",
             ),
             Edit(
                 "loops_transport_http.server.keys:KeyRing.owner_of",

@@ -161,3 +161,37 @@ def early_answers_slow_a_client_down(subject: Subject) -> None:
     service.create_lora_training_client(subject.base_model, rank=RANK)
     seconds = clock.monotonic() - start
     expect(seconds >= 1.0, "the polls are spread over a second at least", seconds=seconds)
+
+
+@rule(
+    "extensions.a-poll-without-a-result-is-408",
+    title="A poll that comes back before its operation has ended is 408, whatever its hold",
+    section="8.3",
+    needs={"http", "train", "feature:poll/1"},
+)
+def a_poll_without_a_result_is_408(subject: Subject) -> None:
+    """Poll the last of several passes without a hold, until it has ended."""
+    run = subject.raw.open_run()
+    batch = [subject.raw.datum()] * 64
+    last = [run.accepted("forward", {"data": batch}) for _ in range(4)][-1]
+    reply = run.get(f"/operations/{last}", headers={"X-Loops-Hold": "0"})
+    is_ended = reply.status_code == 200 and reply.json().get("status") in ("done", "error")
+    expect(
+        is_ended or reply.status_code == 408,
+        "the poll is 408, or tells the end",
+        status=reply.status_code,
+        body=reply.text[:200],
+    )
+
+
+@rule(
+    "extensions.refusals-name-the-field",
+    title="A refusal of a body names the field that is wrong",
+    section="8.1",
+    needs={"http", "train", "feature:poll/1"},
+)
+def refusals_name_the_field(subject: Subject) -> None:
+    """Ask for an adapter of rank 0."""
+    reply = subject.raw.open_run().submit("init_trainer_server", {"lora_rank": 0})
+    told = reply.json()
+    expect("lora_rank" in str(told.get("field")), "the field is named", answer=told)
