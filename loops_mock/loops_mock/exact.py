@@ -137,6 +137,12 @@ def draw_uniform(key: str, *shape: int) -> Floats:
     return (bits.astype(np.float64) * 2.0**-53).reshape(shape)
 
 
+def draw_one(key: str) -> float:
+    """Return the first number of `draw_uniform` for the key."""
+    bits = int.from_bytes(hashlib.shake_256(key.encode()).digest(8), "little") >> 11
+    return bits * 2.0**-53
+
+
 def _make_powers() -> Floats:
     """Return 2^(i / 256) for i < 256, by the Taylor series; its 21st term is below 1e-22."""
     x = np.arange(_STEPS) / _STEPS * _LN2_HIGH + np.arange(_STEPS) / _STEPS * _LN2_LOW

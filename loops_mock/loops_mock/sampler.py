@@ -23,7 +23,7 @@ from loops_core.types.sampling import StopReason
 from loops_mock.drawing import choose_token
 from loops_mock.exact import Floats, softmax
 from loops_mock.files import load_adapter
-from loops_mock.model import Model, Policy, Tokens
+from loops_mock.model import Model, Policy
 from loops_mock.outputs import rank_tokens
 from loops_mock.text import find_string_stop, to_text
 
@@ -184,17 +184,14 @@ class MockSampler:
     def _draw(self, group: list[tuple[_Job, _Sequence]]) -> None:
         """Add a token to sequences that share an adapter."""
         window = self._model.config.window
-        tails = [
-            self._model.windows(_tail(job.request.prompt, sequence.tokens, window))[-1]
-            for job, sequence in group
-        ]
-        logits = group[0][0].policy.forward(np.stack(tails)).logits
-        log_probs = softmax(logits).log_probs
+        tails = [_tail(job.request.prompt, sequence.tokens, window) for job, sequence in group]
+        logits = group[0][0].policy.forward(np.array(tails, dtype=np.int64)).logits
+        log_probs, odds, _sums = softmax(logits)
         for row, (job, sequence) in enumerate(group):
             request = job.request
             position = len(request.prompt) + len(sequence.tokens)
             key = f"loops-mock/sample/{request.seed}/{sequence.number}/{position}"
-            token = choose_token(logits[row], request, key)
+            token = choose_token(logits[row], odds[row], request, key)
             sequence.tokens.append(token)
             sequence.logprobs.append(float(np.float32(log_probs[row, token])))
             sequence.end(request, job.limit)
@@ -207,10 +204,10 @@ class MockSampler:
         return (None, *entries)
 
 
-def _tail(prompt: tuple[int, ...], tokens: list[int], window: int) -> Tokens:
-    """Return the last tokens of prompt and new tokens together, at most `window`."""
+def _tail(prompt: tuple[int, ...], tokens: list[int], window: int) -> list[int]:
+    """Return what the next token sees, as `Model.windows` has it: the last token first."""
     last = [*prompt[-window:], *tokens[-window:]][-window:]
-    return np.asarray(last, dtype=np.int64)
+    return last[::-1] + [-1] * (window - len(last))
 
 
 def _rank_tokens(log_probs: Floats, actual: int, top_k: int) -> tuple[tuple[int, float], ...]:

@@ -20,7 +20,7 @@ SAMPLING: Final = (
         "sampler",
         (
             Edit(f"{_DRAWING}:choose_token", "request.temperature == 0.0", "False"),
-            Edit(f"{_DRAWING}:_make_weights", "request.temperature", "1.0"),
+            Edit(f"{_DRAWING}:_make_weights", "request.temperature != 1.0", "False"),
         ),
     ),
     Mutant(

@@ -13,12 +13,13 @@ from loops_mock.drawing import choose_token
 
 # Probabilities 1/2, 1/4, 1/8 and twice 1/16, not in order of the ids.
 LOGITS = np.log(np.array([1 / 16, 1 / 4, 1 / 2, 1 / 16, 1 / 8]))
+ODDS = np.exp(LOGITS - LOGITS.max())
 COUNT = 2000
 
 
 def draw(**fields: float) -> Counter[int]:
     request = SampleRequest(prompt=(1,), adapter_id=None, seed=0, **fields)  # type: ignore[arg-type]  # numbers of either kind
-    return Counter(choose_token(LOGITS, request, str(number)) for number in range(COUNT))
+    return Counter(choose_token(LOGITS, ODDS, request, str(number)) for number in range(COUNT))
 
 
 @pytest.mark.parametrize(
@@ -58,12 +59,12 @@ def test_temperature_zero_takes_the_most_likely_whatever_is_cut() -> None:
 def test_a_cut_that_spares_a_token_does_not_change_which_is_drawn_at_its_number() -> None:
     """The number of a key is the same whatever is cut: a rarely cut token is rarely missed."""
     whole = [
-        choose_token(LOGITS, SampleRequest(prompt=(1,), adapter_id=None, seed=0), str(number))
+        choose_token(LOGITS, ODDS, SampleRequest(prompt=(1,), adapter_id=None, seed=0), str(number))
         for number in range(50)
     ]
     again = [
         choose_token(
-            LOGITS, SampleRequest(prompt=(1,), adapter_id=None, seed=0, top_k=5), str(number)
+            LOGITS, ODDS, SampleRequest(prompt=(1,), adapter_id=None, seed=0, top_k=5), str(number)
         )
         for number in range(50)
     ]

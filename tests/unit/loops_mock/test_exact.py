@@ -76,4 +76,5 @@ def test_draws_are_uniform_below_one() -> None:
 def test_the_first_draw_is_pinned() -> None:
     bits = int.from_bytes(hashlib.shake_256(b"pinned").digest(8), "little") >> 11
     assert exact.draw_uniform("pinned", 1).tolist() == [bits / 2**53]
+    assert exact.draw_one("pinned") == exact.draw_uniform("pinned", 3)[0]
     assert exact.draw_uniform("pinned", 1)[0] == float.fromhex("0x1.fe579bbfa761fp-1")
