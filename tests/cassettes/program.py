@@ -11,6 +11,7 @@ import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,29 +35,13 @@ class Training:
     operations: int
     base_model: str = "loops-tiny"
 
-    def data(self, step: int) -> list[Datum]:
-        """Return the batch of a step."""
-        rng = np.random.default_rng(step)
-        tokens = rng.integers(3, 250, (ROWS, LENGTH + 1))
-        weights = rng.random((ROWS, LENGTH), dtype=np.float32)
-        return [
-            Datum(
-                model_input=ModelInput.from_ints(row[:-1]),
-                loss_fn_inputs={
-                    "target_tokens": TensorData.from_numpy(row[1:]),
-                    "weights": TensorData.from_numpy(weight),
-                },
-            )
-            for row, weight in zip(tokens, weights, strict=True)
-        ]
-
     def run(self, url: str, *, threads: int = 1, seed: int = 0) -> list[WireModel]:
         """Return every result; many threads poll them in a shuffled order."""
         with ServiceClient(base_url=url) as service:
             trainer = service.create_lora_training_client(self.base_model, rank=4, seed=0)
             futures: list[OperationFuture[WireModel]] = []
             for step in range(self.operations // 2):
-                futures.append(trainer.forward_backward(self.data(step)))  # type: ignore[arg-type]  # its result is a WireModel
+                futures.append(trainer.forward_backward(batch(step)))  # type: ignore[arg-type]  # its result is a WireModel
                 futures.append(trainer.optim_step(AdamParams(learning_rate=1e-3)))  # type: ignore[arg-type]  # likewise
                 if threads == 1:
                     futures[-1].result()
@@ -75,10 +60,28 @@ class Training:
             8 * datum.model_input.length
             + sum(tensor.data.nbytes for tensor in datum.loss_fn_inputs.values())
             for step in range(self.operations // 2)
-            for datum in self.data(step)
+            for datum in batch(step)
         ]
         outputs = [row for each in results for row in getattr(each, "loss_fn_outputs", [])]
         return sum(sizes) + sum(tensor.data.nbytes for row in outputs for tensor in row.values())
+
+
+@cache
+def batch(step: int) -> list[Datum]:
+    """Return the data of a step; made once, so that making it is no part of what is timed."""
+    rng = np.random.default_rng(step)
+    tokens = rng.integers(3, 250, (ROWS, LENGTH + 1))
+    weights = rng.random((ROWS, LENGTH), dtype=np.float32)
+    return [
+        Datum(
+            model_input=ModelInput.from_ints(row[:-1]),
+            loss_fn_inputs={
+                "target_tokens": TensorData.from_numpy(row[1:]),
+                "weights": TensorData.from_numpy(weight),
+            },
+        )
+        for row, weight in zip(tokens, weights, strict=True)
+    ]
 
 
 def digest(results: list[WireModel]) -> str:

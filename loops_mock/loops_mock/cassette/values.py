@@ -11,6 +11,7 @@ import numpy as np
 
 from loops_core.types.base import WireModel
 from loops_core.types.frames import FrameReader, FrameWriter
+from loops_core.types.operation import OperationBody
 
 ValueT = TypeVar("ValueT", bound=WireModel)
 Buffer = bytes | memoryview
@@ -68,15 +69,9 @@ def encode(value: WireModel, *, without: frozenset[str] = frozenset()) -> Encode
     for name, field in type(value).model_fields.items():
         if field.exclude and name not in without:
             tree[name] = getattr(value, name)
-    packed = _pack_lists(tree, frames)
-    return Encoded(to_json(packed), frames.spans, frames.buffers)
-
-
-def encode_json(tree: object) -> Encoded:
-    """Return a JSON value as text and buffers."""
-    frames = FrameWriter()
-    packed = _pack_lists(tree, frames)
-    return Encoded(to_json(packed), frames.spans, frames.buffers)
+    if not isinstance(value, OperationBody):  # whatever is long in those is a tensor or tokens
+        tree = _pack_lists(tree, frames)
+    return Encoded(to_json(tree), frames.spans, frames.buffers)
 
 
 def decode(encoded: Encoded, value_type: type[ValueT]) -> ValueT:
