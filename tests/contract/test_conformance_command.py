@@ -1,7 +1,7 @@
 """`loops conformance` against `loops serve`: exit codes, reports, and all rules in the long form.
 
-LOOPS_LONG_CONFORMANCE=1 runs every rule against the mock, 150 of them in under a minute, and against
-JAX.
+LOOPS_LONG_CONFORMANCE=1 runs every rule against the mock, 150 of them in under a minute, and
+against JAX.
 """
 
 from __future__ import annotations
