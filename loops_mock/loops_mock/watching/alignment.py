@@ -7,8 +7,10 @@ any other; beside the sample they do not.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
@@ -33,18 +35,18 @@ def shifted_data(program: Program) -> list[Finding]:
     """
     findings: list[Finding] = []
     for run, operations in program.operations.items():
-        samples = [each for each in program.samples if each.run_id == run and not each.is_scoring]
+        drawn = _Drawn(
+            each for each in program.samples if each.run_id == run and not each.is_scoring
+        )
         for operation in operations:
-            if operation.kind is OperationKind.FORWARD_BACKWARD and samples:
-                earlier = [sample for sample in samples if sample.number < operation.number]
-                findings += _judge(operation, earlier)
+            if operation.kind is OperationKind.FORWARD_BACKWARD:
+                findings += _judge(operation, drawn)
     return findings
 
 
-def _judge(operation: Submitted, samples: Iterable[Sampled]) -> Iterator[Finding]:
-    drawn = list(_sequences(samples))
+def _judge(operation: Submitted, drawn: _Drawn) -> Iterator[Finding]:
     for position, example in enumerate(operation.examples):
-        source = _Source.of(example, drawn)
+        source = _Source.of(example, drawn.alike(example, before=operation.number))
         wrong = None if source is None else source.wrong_in(example)
         if source is None or wrong is None:
             continue
@@ -69,11 +71,39 @@ class _Sequence:
     logprobs: _Array
 
 
-def _sequences(samples: Iterable[Sampled]) -> Iterator[_Sequence]:
-    for sample in samples:
-        for tokens, logprobs in zip(sample.sequences, sample.logprobs, strict=True):
-            if logprobs:
-                yield _Sequence(sample, np.frombuffer(tokens, np.int64), np.frombuffer(logprobs))
+@final
+class _Drawn:
+    """Sampled sequences, found by how they begin."""
+
+    def __init__(self, samples: Iterable[Sampled]) -> None:
+        self._by_tokens: dict[bytes, list[_Sequence]] = {}
+        for sample in samples:
+            for tokens, logprobs in zip(sample.sequences, sample.logprobs, strict=True):
+                if logprobs:
+                    one = _Sequence(
+                        sample, np.frombuffer(tokens, np.int64), np.frombuffer(logprobs)
+                    )
+                    self._by_tokens.setdefault(tokens, []).append(one)
+        self._sorted = sorted(self._by_tokens)
+        self._sizes = sorted({len(tokens) for tokens in self._sorted})
+
+    def alike(self, example: Example, *, before: int) -> list[_Sequence]:
+        """Return what was sampled earlier and begins as the example, or is how it begins."""
+        read = example.tokens[: len(example.targets)]
+        if len(read) <= _TOKEN_BYTES:
+            return []
+        found = [
+            one
+            for size in self._sizes
+            if size < len(read)
+            for one in self._by_tokens.get(read[:size], ())
+        ]
+        for tokens in islice(self._sorted, bisect_left(self._sorted, read), None):
+            if not tokens.startswith(read):
+                break
+            found += self._by_tokens[tokens]
+        earlier = [one for one in found if one.sample.number < before]
+        return sorted(earlier, key=lambda one: one.sample.number)
 
 
 @final
@@ -92,11 +122,10 @@ class _Source:
     logprobs: _Array
 
     @classmethod
-    def of(cls, example: Example, drawn: list[_Sequence]) -> _Source | None:
+    def of(cls, example: Example, found: list[_Sequence]) -> _Source | None:
         """Return what the datum should say; None = nothing of it was sampled."""
         count = len(example.targets) // _TOKEN_BYTES
         read = np.frombuffer(example.tokens, np.int64)[:count]
-        found = [each for each in drawn if count > 1 and _begins_alike(each.tokens, read)]
         if not found:
             return None
         targets = np.append(read[1:], _IGNORED)
@@ -141,12 +170,6 @@ class _Source:
         values = np.frombuffer(raw or b"", np.float64)
         fits = len(values) == len(self.targets)
         return values if fits else np.full(len(self.targets), default)
-
-
-def _begins_alike(sampled: _Array, read: _Array) -> bool:
-    """Tell whether one of the two is the beginning of the other."""
-    shared = min(len(sampled), len(read))
-    return bool((sampled[:shared] == read[:shared]).all())
 
 
 def _shift(given: _Array, expected: _Array, where: _Array) -> str | None:
