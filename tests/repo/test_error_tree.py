@@ -53,9 +53,14 @@ def test_the_errors_page_has_a_row_for_every_error(root: Path) -> None:
     assert rows == [name for _, name in defined()]
 
 
-NEVER_SEEN = {"refusals.py: Refused", "status_errors.py: _Answered"}
-"""One ends a request inside the server, and carries an error of the tree; the other makes an error
-of the tree an `httpx.HTTPStatusError` too."""
+NEVER_SEEN = {
+    "refusals.py: Refused",
+    "status_errors.py: _Answered",
+    "rule.py: CheckFailed",
+    "rule.py: NotOffered",
+}
+"""One ends a request inside the server, and carries an error of the tree; the next makes an error
+of the tree an `httpx.HTTPStatusError` too; the last two are how a rule of the contract ends."""
 
 
 def test_no_error_is_defined_outside_the_tree(source_files: list[Path]) -> None:
