@@ -30,18 +30,27 @@ class Nap:
     It does for a task what a future and the timer that settles it would do, at half the price.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_step", "_timer", "_when_s")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_is_cancelled",
+        "_loop",
+        "_seconds",
+        "_step",
+        "_timer",
+    )
 
-    def __init__(self, loop: VirtualLoop, when_s: float) -> None:
+    def __init__(self, loop: VirtualLoop, seconds: float) -> None:
         self._asyncio_future_blocking = False  # the name by which tasks know what they may await
         self._loop = loop
-        self._when_s = when_s
+        self._seconds = seconds
         self._is_cancelled = False
         self._timer: asyncio.TimerHandle | None = None
         self._step: Callable[[Nap], object] | None = None
 
     def __await__(self) -> Generator[Nap, None, None]:
         """Let the task that awaits wait."""
+        if self._loop.skip(self._seconds):
+            return
         self._asyncio_future_blocking = True
         yield self
         self.result()
@@ -55,7 +64,7 @@ class Nap:
     ) -> None:
         """Call the task's step when the time has come."""
         self._step = step
-        self._timer = self._loop.call_at(self._when_s, step, self, context=context)
+        self._timer = self._loop.call_later(self._seconds, step, self, context=context)
 
     def cancel(self, msg: object = None) -> bool:
         """Let the task go on at once, cancelled."""
@@ -159,9 +168,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             heapq.heapify(self._timers)
             self._num_cancelled = 0
 
+    def skip(self, seconds: float) -> bool:
+        """Let so much time pass at once, if nothing would happen in it; return whether it has.
+
+        Whoever asks goes on as it would after a timer of that length, and saves the timer.
+        """
+        when_s = self._now_s + seconds
+        if self._ready or (self._timers and self._timers[0][0] <= when_s):
+            return False
+        self._now_s = when_s
+        return True
+
     def sleep(self, seconds: float) -> Nap:
         """Return what a task awaits to go on after so many seconds, as with `asyncio.sleep`."""
-        return Nap(self, self._now_s + seconds)
+        return Nap(self, seconds)
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of this loop."""

@@ -131,7 +131,7 @@ class WorldTurning:
                     self._next = self._loop.call_later(step.timeout_s, self._step)
                 return
             seconds = self._turner.seconds_of(step)
-            if seconds > 0.0:
+            if seconds > 0.0 and not self._loop.skip(seconds):
                 self._next = self._loop.call_later(seconds, self._step)
                 return
 
