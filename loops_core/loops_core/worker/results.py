@@ -24,7 +24,7 @@ from loops_core.types.base import WireModel
 from loops_core.types.operation import OPERATIONS, ErrorBody, OperationKind, OperationStatus
 from loops_core.worker.entries import Outcome, read_packed
 from loops_core.worker.log import OperationLog
-from loops_core.worker.waits import hold, settled
+from loops_core.worker.waits import hear, settled
 
 _MAX_MESSAGE: Final = 2_000
 
@@ -130,7 +130,7 @@ class Results:
             status = self._to_status(operation_id, found)
             if status.status != "pending" or hold_s <= 0:
                 return status
-            has_news = await hold(news, hold_s, self._clock)
+            has_news = await hear(news, hold_s, self._clock)
             return self._to_news(operation_id, news.result()) if has_news else status
         finally:
             self._remove(operation_id, notify)
@@ -179,7 +179,7 @@ class Results:
             for key, find in self._finds(found).items():
                 found[key] = await settled(find)
             if not (ended := self._ended(found)) and hold_s > 0:
-                await hold(news, hold_s, self._clock)
+                await hear(news, hold_s, self._clock)
             return ended or self._heard(collector.take(self._shutdown))
 
     def settle(self, outcome: Outcome, value: WireModel | None = None) -> None:

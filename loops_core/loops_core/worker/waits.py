@@ -83,5 +83,27 @@ async def hold(news: asyncio.Future[T], hold_s: float, clock: Clock) -> bool:
     return news.done()
 
 
+async def hear(news: asyncio.Future[T], hold_s: float, clock: Clock) -> bool:
+    """Do what `hold` does for news that are nobody else's: they are cancelled where it ends."""
+    if not follows_loop(type(clock)):
+        return await hold(news, hold_s, clock)
+    is_over = False
+
+    def end() -> None:
+        nonlocal is_over
+        is_over = not news.done()
+        news.cancel()
+
+    timer = asyncio.get_running_loop().call_later(hold_s, end)
+    try:
+        await news
+    except asyncio.CancelledError:
+        if not is_over:
+            raise
+    finally:
+        timer.cancel()
+    return not is_over
+
+
 async def _nap(clock: Clock, seconds: float) -> None:
     await clock.sleep_async(seconds)

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar, final
 
 from loops_core import chance
+from loops_mock.simulation.drive import Drive
 from loops_mock.simulation.loop import VirtualLoop
 
 T = TypeVar("T")
@@ -53,8 +54,18 @@ class WorldClock:
         Raises:
             UsageError: another thread asks, a loop runs on this one, or nothing is left to happen.
         """
+        self._loop.enter(work)
+        try:
+            with chance.drawn_from(self._rng):
+                return Drive(self._loop, work).run()
+        finally:
+            self._loop.leave()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what `drive` does, for work that wants to be a task."""
         with chance.drawn_from(self._rng):
-            return self._loop.run_until_complete(work)
+            result: T = self._loop.run_until_complete(work)
+        return result
 
     def spawn(self, work: Coroutine[Any, Any, object], *, name: str) -> None:
         """Let `work` go on whenever the loop turns."""

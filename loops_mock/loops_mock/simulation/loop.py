@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import logging
 import threading
@@ -217,32 +216,48 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         Raises:
             UsageError: another thread asks, a loop runs on this one, or nothing is left to happen.
         """
+        self.enter(future)
+        try:
+            is_ours = not asyncio.isfuture(future)
+            task = self.create_task(future) if is_ours else future
+            try:
+                self.turn_until(task.done)
+            except BaseException:
+                if is_ours and not task.done():
+                    task.cancel()
+                raise
+        finally:
+            self.leave()
+        return task.result()
+
+    def enter(self, work: object = None) -> None:
+        """Be this thread's running loop until `leave`; where that is refused, `work` is closed.
+
+        Raises:
+            UsageError: it is another thread, a loop runs on it, or the loop is closed.
+        """
         try:
             self._check_free()
         except UsageError:
-            _close(future)
+            if isinstance(work, Coroutine):
+                work.close()  # it will not be run, and nobody has to be warned of it
             raise
-        is_ours = not asyncio.isfuture(future)
-        task = self.create_task(future) if is_ours else future
         self._is_running = True
         events._set_running_loop(self)  # noqa: SLF001  # as every event loop has to
-        try:
-            self._turn_until(task.done)
-        except BaseException:
-            if is_ours and not task.done():
-                task.cancel()
-            raise
-        finally:
-            self._is_running = False
-            events._set_running_loop(None)  # noqa: SLF001
-        return task.result()
+
+    def leave(self) -> None:
+        """Be the running loop no longer."""
+        self._is_running = False
+        events._set_running_loop(None)  # noqa: SLF001
 
     def run_forever(self) -> None:
         """Turn until `stop` is called."""
-        self._check_free()
+        self.enter()
         self._is_stopping = False
-        with self._running():
-            self._turn_until(lambda: self._is_stopping)
+        try:
+            self.turn_until(lambda: self._is_stopping)
+        finally:
+            self.leave()
 
     def stop(self) -> None:
         """Let `run_forever` end."""
@@ -262,8 +277,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         for task in asyncio.all_tasks(self):
             task.cancel()
-        with self._running():
-            self._turn_until(lambda: not self._ready)
+        events._set_running_loop(self)  # noqa: SLF001
+        try:
+            self.turn_until(lambda: not self._ready)
+        finally:
+            self.leave()
         self._is_closed = True
         self._ready.clear()
         self._timers.clear()
@@ -324,17 +342,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 "use the *_async form or await"
             )
 
-    @contextlib.contextmanager
-    def _running(self) -> Generator[None]:
-        events._set_running_loop(self)  # noqa: SLF001
-        self._is_running = True
-        try:
-            yield
-        finally:
-            self._is_running = False
-            events._set_running_loop(None)  # noqa: SLF001
-
-    def _turn_until(self, is_over: Callable[[], bool]) -> None:
+    def turn_until(self, is_over: Callable[[], bool]) -> None:
         """Run what is ready, one by one; with nothing ready, jump to the next timer."""
         ready = self._ready
         while not is_over():
@@ -371,9 +379,3 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             "nothing is left to happen in the simulated world, and the program still waits: for "
             "an event that no task, timer or operation will bring"
         )
-
-
-def _close(work: object) -> None:
-    """End a coroutine that will not be run, so that nobody is warned of it."""
-    if isinstance(work, Coroutine):
-        work.close()

@@ -106,9 +106,12 @@ class Network:
         sleep, durations = self._turner.loop.sleep, self._durations
         await sleep(durations.draw(durations.latency_s, self._rng))
         try:
-            return await self._serve(call)
-        finally:
+            reply = await self._serve(call)
+        except LoopsError:
             await sleep(durations.draw(durations.latency_s, self._rng))
+            raise
+        await sleep(durations.draw(durations.latency_s, self._rng))
+        return reply
 
     async def _in_time(self, call: Call[ReplyT], faults: tuple[Fault, ...]) -> ReplyT:
         limit_s = _UNBOUNDED_S if call.timeout_s is None else call.timeout_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 Detail = str | int | float | None
 
@@ -38,11 +38,11 @@ class Trace:
     """The events of a world, in the order in which they happened."""
 
     def __init__(self) -> None:
-        self._events: list[tuple[float, str, str, tuple[Detail, ...]]] = []
+        self._events: list[tuple[Any, ...]] = []  # time, what, about, and the details
 
     def add(self, time_s: float, what: str, about: str, *details: Detail) -> None:
         """Add an event; its details are plain values, the same in every process."""
-        self._events.append((time_s, what, about, details))
+        self._events.append((time_s, what, about, *details))
 
     def __len__(self) -> int:
         """Return how many events there are."""
@@ -54,7 +54,11 @@ class Trace:
 
     def events(self, what: str | None = None) -> list[Event]:
         """Return the events, all or those of one kind."""
-        return [Event(*event) for event in self._events if what is None or event[1] == what]
+        return [
+            Event(event[0], event[1], event[2], event[3:])
+            for event in self._events
+            if what is None or event[1] == what
+        ]
 
     def counts(self) -> dict[str, int]:
         """Return how many events of each kind there are."""

@@ -123,7 +123,7 @@ class World:
         Raises:
             UsageError: another thread asks, a loop runs on this one, or nothing is left to happen.
         """
-        return self.clock.drive(work)
+        return self.clock.run(work)
 
     def close(self) -> None:
         """Close the clients and the worker, and remove the world's files; twice is no error."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from typing import Final
 
-from loops_core.worker.waits import Doorbell
+import pytest
+
+from loops_core.clock import SystemClock
+from loops_core.worker.waits import Doorbell, hear
 
 NUM_RINGERS: Final = 4
 NUM_THINGS: Final = 2_000
@@ -48,3 +52,20 @@ def test_nothing_that_was_put_before_a_ring_is_missed() -> None:
             taken += 1
     for ringer in ringers:
         ringer.join()
+
+
+async def test_news_are_heard_of_and_their_absence_too() -> None:
+    loop, clock = asyncio.get_running_loop(), SystemClock()
+    news: asyncio.Future[int] = loop.create_future()
+    loop.call_soon(news.set_result, 1)
+    assert await hear(news, 30.0, clock)
+    assert not await hear(loop.create_future(), 0.001, clock)
+
+
+async def test_a_hearer_that_is_cancelled_says_so() -> None:
+    news: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.ensure_future(hear(news, 30.0, SystemClock()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
