@@ -13,7 +13,7 @@ from rich.console import Console
 from loops_core.errors import UsageError
 from loops_mock.conformance.document import Asked, make_report
 from loops_mock.conformance.page import write_page
-from loops_mock.conformance.reaching import check_reachable, open_target
+from loops_mock.conformance.reaching import check_reachable, check_still_there, open_target
 from loops_mock.conformance.terminal import ProgressView, show_report, show_rules
 from loops_mock.contract.profiles import find_profile, select_rules
 from loops_mock.contract.rule import Rule, all_rules
@@ -61,7 +61,7 @@ def run_job(job: Job, *, console: Console | None = None) -> bool:
             def told(result: RuleResult) -> None:
                 view.told(result)
                 if result.outcome is Outcome.ERROR:
-                    check_reachable(target)  # else each rule would wait for a dead service
+                    check_still_there(target)  # else each rule would wait for a dead service
 
             found = run_rules(
                 target.subject,

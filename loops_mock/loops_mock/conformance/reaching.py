@@ -90,3 +90,20 @@ def check_reachable(target: Target) -> None:
         ) from error
     except LoopsError as error:
         raise UsageError(f"{url} refuses to be asked: {error}", field="URL") from error
+
+
+def check_still_there(target: Target) -> None:
+    """Return unless the service has gone while rules were running.
+
+    Raises:
+        UsageError: nobody answers at its address any more.
+    """
+    try:
+        target.send(Call(route=routes.GET_CAPABILITIES, timeout_s=_FIRST_TIMEOUT_S))
+    except UnreachableError as error:
+        raise UsageError(
+            f"{target.shown_url} has stopped answering while rules were running: {error}",
+            field="URL",
+        ) from error
+    except LoopsError:
+        return  # it is there, and has its own troubles: rules tell of them

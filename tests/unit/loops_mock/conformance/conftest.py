@@ -61,7 +61,11 @@ class _Anybody(BaseHTTPRequestHandler):
     """Answers every GET with what the path's name asks for, in JSON."""
 
     def do_GET(self) -> None:
-        is_known = self.path == "/sure/v1/loops/capabilities"
+        if self.path.startswith("/dying") and self.server.asked:  # type: ignore[attr-defined]  # ours
+            self.close_connection = True
+            return
+        self.server.asked = self.path.startswith("/dying")  # type: ignore[attr-defined]  # ours
+        is_known = self.path in ("/sure/v1/loops/capabilities", "/dying/v1/loops/capabilities")
         content = b'{"supported_models": [{"model_name": "m"}]}' if is_known else b"{}"
         status = 200 if is_known else 401 if self.path.startswith("/locked") else 404
         self.send_response(status)
@@ -78,8 +82,12 @@ class _Anybody(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def anybody() -> Iterator[str]:
-    """Serve what is no Loops service; `/sure` says it is one, `/locked` wants a key."""
+    """Serve what is no Loops service; `/sure` says it is one, `/locked` wants a key.
+
+    `/dying` says so once, and then hangs up.
+    """
     server = HTTPServer(("127.0.0.1", 0), _Anybody)
+    server.asked = False  # type: ignore[attr-defined]  # ours
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

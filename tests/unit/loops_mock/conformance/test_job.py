@@ -89,6 +89,12 @@ def test_a_service_that_only_seems_one_is_broken(anybody: str) -> None:
     assert "FAILED sessions.created-without-a-body" in text
 
 
+def test_a_service_that_goes_away_ends_the_run(anybody: str) -> None:
+    only = ("sessions.created-without-a-body", "sessions.each-create-is-new")
+    text = refusal(Job(url=f"{anybody}/dying", base_model="m", only=only))
+    assert "has stopped answering while rules were running" in text
+
+
 @pytest.mark.parametrize("url", ["", "localhost", "http://", ":8000"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     assert "expected http://HOST:PORT" in refusal(Job(url=url))
