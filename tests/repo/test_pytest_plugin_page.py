@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     options = ("-ploops_mock.pytest_plugin", "-pno:cacheprovider", "--strict-markers")
     return lambda *more: pytester.runpytest_inprocess(*options, *more)
+
+
+def test_the_distribution_brings_the_plugin_under_its_name(root: Path) -> None:
+    project = tomllib.loads((root / "loops_mock" / "pyproject.toml").read_text(encoding="utf-8"))
+    plugins = project["project"]["entry-points"]["pytest11"]
+    assert plugins == {"loops": "loops_mock.pytest_plugin"}
 
 
 def rows(page: str, heading: str) -> list[str]:
