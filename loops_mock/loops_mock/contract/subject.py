@@ -129,9 +129,7 @@ class Subject:
 
         if not self.target.is_http:
             raise NotOffered(f"{self.target.shown_url} is not reached over HTTP")
-        wire = Wire(self)
-        self._opened.callback(wire.close)
-        return wire
+        return Wire(self)
 
     def tokens(self, num_tokens: int = LENGTH) -> list[int]:
         """Return random token ids."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Self, TypeVar, final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +19,8 @@ from loops_mock.contract.recording import CallLog, RecordingTransport
 from loops_mock.contract.subject import Subject
 
 if TYPE_CHECKING:
+    import httpx
+
     from loops_core.client.service import ServiceClient
     from loops_core.clock import Clock
 
@@ -73,6 +75,7 @@ class Target:
         self._plugins = tuple(plugins)
         self._clock = clock
         self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
         self._transport = Plugins.load(extra=self._plugins).open_transport(url, api_key=api_key)
 
     @property
@@ -153,6 +156,18 @@ class Target:
         """Return the service's reply to one call that belongs to no rule."""
         return self._transport.send(call)
 
+    def http_client(self, headers: Mapping[str, str]) -> httpx.Client:
+        """Return the one plain HTTP client of all rules, made with these headers at its first use.
+
+        Reading the machine's certificates for each rule would take longer than most rules.
+        """
+        import httpx
+
+        with self._lock:
+            if self._http is None:
+                self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
+            return self._http
+
     def deactivate(self, run_id: str) -> None:
         """End a run that a rule made, where the service can."""
         call = Call(route=routes.DEACTIVATE_RUN, path_args={"run_id": run_id}, timeout_s=30)
@@ -161,6 +176,8 @@ class Target:
 
     def close(self) -> None:
         """Close the transport; in process that is the service itself."""
+        if self._http is not None:
+            self._http.close()
         self._transport.close()
 
     def __enter__(self) -> Self:

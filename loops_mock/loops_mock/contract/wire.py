@@ -29,15 +29,11 @@ class Wire:
     """Sends requests and keeps them in the subject's log."""
 
     def __init__(self, subject: Subject) -> None:
-        """Open a client of its own."""
-        import httpx
-
+        """Share the target's client."""
         self._subject = subject
         self._log = subject.log
         headers = {"User-Agent": USER_AGENT, "X-Baseten-Accept-Error": "1"}
-        self._client = httpx.Client(
-            base_url=subject.url, headers=headers, timeout=TIMEOUT_S, trust_env=False
-        )
+        self._client = subject.target.http_client(headers)
 
     def request(
         self,
@@ -147,10 +143,6 @@ class Wire:
         key = {"Idempotency-Key": str(uuid.UUID(int=int(self._subject.rng.integers(2**62))))}
         url = str(sampler["base_url"]).rstrip("/")
         return self.post(f"{url}/sample", asked, headers={**key, **(headers or {})})
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def _keep(
         self,
