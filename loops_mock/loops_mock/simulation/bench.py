@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ class Row:
         cpu_s: how much of it this process computed; a busy machine stretches the other.
         virtual_s: how much time passed in the world.
         operations: how many were submitted and their results fetched.
+        median_s: the median of what one of them took; None where several were under way.
         digest: of the trace.
     """
 
@@ -54,6 +56,7 @@ class Row:
     cpu_s: float
     virtual_s: float
     operations: int
+    median_s: float | None
     digest: str
 
 
@@ -70,7 +73,7 @@ def run(*, operations: int, as_json: bool) -> None:
 
 def measure(
     name: str,
-    program: Callable[[World, int], int],
+    program: Callable[[World, int, list[float]], int],
     operations: int,
     *,
     open_backend: Callable[[], Backend] | None = None,
@@ -83,7 +86,8 @@ def measure(
         gc.collect()
         gc.freeze()  # what was there before is not what is measured
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        done = program(world, operations)
+        laps: list[float] = []
+        done = program(world, operations, laps)
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
         gc.unfreeze()
         return Row(
@@ -92,21 +96,25 @@ def measure(
             cpu_s=cpu_s,
             virtual_s=world.clock.monotonic() - begin_s,
             operations=done,
+            median_s=statistics.median(laps) if laps else None,
             digest=world.trace.digest(),
         )
 
 
-def sequential(world: World, operations: int) -> int:
+def sequential(world: World, operations: int, laps: list[float]) -> int:
     """Run passes and steps, each once the one before has its result."""
     trainer = _trainer(world)
     for _ in range(operations // 2):
+        begin_s = time.perf_counter()
         trainer.forward_backward(_data()).result()
         trainer.optim_step(_STEP).result()
+        laps.append((time.perf_counter() - begin_s) / 2)
     return operations // 2 * 2
 
 
-def pipelined(world: World, operations: int) -> int:
+def pipelined(world: World, operations: int, laps: list[float]) -> int:
     """Run passes and steps, many of them under way."""
+    del laps
     trainer = _trainer(world)
     futures: list[BaseFuture[Any]] = []
     for _ in range(operations // 2):
@@ -117,8 +125,9 @@ def pipelined(world: World, operations: int) -> int:
     return operations // 2 * 2
 
 
-def hour(world: World, operations: int) -> int:
+def hour(world: World, operations: int, laps: list[float]) -> int:
     """Train for an hour of the world's time: sample, pass, step, publish, wait for the sampler."""
+    del laps
     trainer = _trainer(world)
     sampler = trainer.save_weights_and_get_sampling_client("v0").result()
     params = SamplingParams(max_tokens=32)
@@ -146,10 +155,11 @@ class Report:
         if self._as_json:
             typer.echo(json.dumps(asdict(row)))
             return
+        median = "" if row.median_s is None else f"; {1 / row.median_s:,.0f} a second at the median"
         typer.echo(
             f"{row.name:<11}{row.operations:>7} operations in {row.wall_s:6.2f} s"
             f" ({row.operations / row.wall_s:7,.0f} a second), CPU {row.cpu_s:6.2f} s"
-            f" ({row.operations / row.cpu_s:7,.0f} a second);"
+            f" ({row.operations / row.cpu_s:7,.0f} a second){median};"
             f" {row.virtual_s:8,.0f} s of the world  {row.digest[:16]}"
         )
 
