@@ -108,7 +108,7 @@ class Player:
         operation = call.path_args["operation_id"]
         if name == "cancel":
             if operation not in self.tape.cancels:
-                raise _not_recorded(f"no cancel of operation {operation!r}", name)
+                raise self._not_recorded(f"no cancel of operation {operation!r}", name)
             cancelled = self.tape.cancels[operation]
             return call.route.reply_type.model_validate({"cancelled": cancelled})
         return call.route.reply_type.model_validate(self._result(operation).__dict__)
@@ -116,7 +116,7 @@ class Player:
     def _result(self, operation: str) -> OperationStatus:
         outcome = self.tape.results.get(operation)
         if outcome is None:
-            raise _not_recorded(f"no result of operation {operation!r}", "retrieve")
+            raise self._not_recorded(f"no result of operation {operation!r}", "retrieve")
         submit = self._lanes.submit_of(operation)
         run = None if submit is None else self._lanes.handle(submit.content.run)
         with self._lock:
@@ -125,6 +125,15 @@ class Player:
                 if submit is not None and is_change(submit.content.route):
                     self._changed(run)
         return _open(outcome, OperationStatus, run)
+
+    def _not_recorded(self, what: str, name: str) -> LoopsError:
+        why = (
+            "it was not asked for while recording; record the run again with code that reads every "
+            "result"
+            if self.tape.is_whole
+            else "the recording broke off, and this may have come later; record the run again"
+        )
+        return NotFoundError(f"the cassette holds {what}: {why}", kind=UNKNOWN, name=name)
 
     def _changed(self, run: str | None) -> None:
         self._changes[""] += 1
@@ -142,12 +151,3 @@ def _open(outcome: Outcome, reply_type: type[ReplyT], run: str | None) -> ReplyT
         text = rename_run(encoded.text.decode(), OWN_RUN, run)
         encoded = Encoded(text.encode(), encoded.spans, encoded.buffers)
     return decode(encoded, reply_type)
-
-
-def _not_recorded(what: str, name: str) -> LoopsError:
-    return NotFoundError(
-        f"the cassette holds {what}: it was not waited for while recording; record the run again "
-        "with code that reads every result",
-        kind=UNKNOWN,
-        name=name,
-    )
