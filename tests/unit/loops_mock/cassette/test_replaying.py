@@ -86,6 +86,20 @@ def test_runs_that_were_made_in_another_order_keep_their_results(path: Path) -> 
         assert two_runs(f"cassette:{path}", order) == said
 
 
+def test_it_does_not_matter_whose_session_a_run_is_of(path: Path) -> None:
+    def two_services(url: str, order: list[int]) -> dict[int, float]:
+        with ServiceClient(base_url=url) as one, ServiceClient(base_url=url) as other:
+            services, said = (one, other), dict[int, float]()
+            for n in order:
+                trainer = services[n].create_lora_training_client("mock-tiny", rank=n + 1, seed=0)
+                said[n] = trainer.forward([make_datum(n)]).result().loss
+            return said
+
+    with record(path):
+        said = two_services(MOCK, [0, 1])
+    assert two_services(f"cassette:{path}", [1, 0]) == said
+
+
 def test_calls_that_say_the_same_are_answered_in_their_order(path: Path) -> None:
     def losses(url: str) -> list[float]:
         with ServiceClient(base_url=url) as service:
