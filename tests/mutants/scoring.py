@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, final
 
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.machine import MACHINE
 from tests.mutants.mutant import Mutant, Place
 from tests.mutants.trial import Trial, passing_rules
 
@@ -135,6 +136,8 @@ def in_order(rules: Sequence[str], hint: str, mutant_id: str) -> list[str]:
 
     def place(rule_id: str) -> int:
         subject = rule_id.partition(".")[0]
+        if rule_id == MACHINE.id:
+            return len(likely) + 1
         return likely.index(subject) if subject in likely else len(likely)
 
     return sorted(rules, key=lambda rule_id: (rule_id != hint, place(rule_id)))

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 from tests.mutants.catalogue import MUTANTS
-from tests.mutants.scoring import read_hints, run_trial
+from tests.mutants.scoring import GOAL, read_hints, run_trial
 from tests.mutants.trial import MOST_CALLS, open_place
 
 from loops_mock.contract.rule import all_rules
@@ -39,3 +39,10 @@ def test_a_fault_is_found_with_few_calls(mutant_id: str) -> None:
     assert without.outcome is Outcome.PASSED
     assert trial.is_found
     assert trial.num_calls <= MOST_CALLS
+
+
+def test_a_rule_is_known_for_as_many_mutants_as_have_to_be_found() -> None:
+    rules, hints = {rule.id for rule in (*all_rules(), MACHINE)}, read_hints()
+    known = [mutant_id for mutant_id in MUTANTS if hints.get(mutant_id) in rules]
+
+    assert len(known) >= GOAL * len(MUTANTS)

@@ -13,6 +13,7 @@ from typing import Any, Final, Self, final
 
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.counting import count_calls
+from tests.mutants.machine import MACHINE
 from tests.mutants.mutant import Mutant, Place
 from tests.mutants.worlds import SUBJECTS, open_world
 
@@ -82,7 +83,7 @@ def try_mutant(mutant: Mutant, rule_ids: Sequence[str], *, limit_s: float) -> Tr
         limit_s: no further rule is begun after so many seconds.
     """
     start = time.perf_counter()
-    known = {rule.id: rule for rule in all_rules()}
+    known = {rule.id: rule for rule in (*all_rules(), MACHINE)}
     best = Trial(mutant=mutant.id, rule=None)
     num_rules = 0
     with contextlib.ExitStack() as resources:
@@ -115,7 +116,7 @@ def _to_trial(mutant: Mutant, result: RuleResult) -> Trial:
 
 def passing_rules(place: Place) -> Sequence[RuleResult]:
     """Return the result of every rule against a service without a fault."""
-    rules = all_rules()
+    rules = [*all_rules(), MACHINE]
     if place == "world":
         rules = [rule for rule in rules if rule.id.startswith(SUBJECTS)]
     with open_place(place, None) as run:
