@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.machine import MACHINE
 from tests.mutants.scoring import GOAL, read_hints, run_trial
 from tests.mutants.trial import MOST_CALLS, open_place
 
