@@ -195,3 +195,18 @@ def refusals_name_the_field(subject: Subject) -> None:
     reply = subject.raw.open_run().submit("init_trainer_server", {"lora_rank": 0})
     told = reply.json()
     expect("lora_rank" in str(told.get("field")), "the field is named", answer=told)
+
+
+@rule(
+    "errors.another-runs-header-is-refused",
+    title="A submit whose X-Run-Id is not the run at the trainer's address is refused",
+    section="2.1",
+    needs={"http", "train", "feature:poll/1"},
+)
+def another_runs_header_is_refused(subject: Subject) -> None:
+    """Send a pass to one run's trainer under another run's id."""
+    run = subject.raw.open_run()
+    other = subject.raw.create_trainer().json()["run"]["id"]
+    body = {"data": [subject.raw.datum()], "run_id": None}
+    reply = run.submit("forward", body, headers={"X-Run-Id": other})
+    expect(400 <= reply.status_code < 500, "it is a 4xx", status=reply.status_code)
