@@ -45,11 +45,14 @@ def test_no_partial_sum_is_rounded(inner: int) -> None:
         assert float((a[left] @ b[right])[0, 0]) == whole / 2**200
 
 
-def test_the_largest_sum_fits() -> None:
-    """All entries at the bound of their exponent, where the sum of high slices is 2^53 units."""
-    a = cut(np.full((1, 256), 0.999999999), bits_for(256))
-    b = transpose(a)
-    assert float(multiply(a, b)[0, 0]) == pytest.approx(256 * 0.999999999**2, rel=1e-12)
+@pytest.mark.parametrize("inner", [3, 255, 2047])
+def test_the_largest_sum_is_not_rounded(inner: int) -> None:
+    """All entries are as large as a slice can be, and the sum is odd in units of the grid."""
+    bits = bits_for(inner)
+    largest = 2**bits - 1
+    a = cut(np.full((1, inner), largest / 2**bits), bits)
+    found = float(multiply(a, transpose(a))[0, 0])
+    assert int(found * 4.0**bits) == inner * largest**2
 
 
 def test_a_row_of_a_product_is_the_same_alone_and_among_others() -> None:
