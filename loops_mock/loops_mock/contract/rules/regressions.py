@@ -14,6 +14,7 @@ from loops_core.types.datum import ModelInput
 from loops_core.types.operation import OperationStatus
 from loops_core.types.routes import Call
 from loops_core.types.sampling import SamplingParams
+from loops_mock.contract.answers import ok
 from loops_mock.contract.carriers import Carrier, HastyClock, LosesAnswers
 from loops_mock.contract.probes import ADAM, PROMPT, expect_near, look, make_datum, step
 from loops_mock.contract.rule import CheckFailed, expect, expect_raises, rule
@@ -114,7 +115,7 @@ def tasks_keep_the_order_of_their_calls(subject: Subject) -> None:
 )
 def a_client_gives_up_in_time(subject: Subject) -> None:
     """Lose every answer to a step, on a clock that is in a hurry."""
-    attempts = iter(range(500))
+    attempts = iter(range(7))  # pauses double from a quarter of a second: six in four seconds
 
     def lost() -> TransportError:
         if next(attempts, None) is None:
@@ -125,11 +126,11 @@ def a_client_gives_up_in_time(subject: Subject) -> None:
     service = subject.service_over(
         lambda below: LosesAnswers(below, "optim_step", times=1_000, error=lost), clock=clock
     )
-    trainer = service.create_lora_training_client(subject.base_model, rank=RANK, timeout=60.0)
+    trainer = service.create_lora_training_client(subject.base_model, rank=RANK, timeout=4.0)
     start = clock.monotonic()
     expect_raises(TransportError, lambda: trainer.optim_step(ADAM), "a call that never arrives")
     seconds = clock.monotonic() - start
-    expect(seconds <= 90.0, "the client gives up when 60 s are over", seconds=seconds)
+    expect(seconds <= 8.0, "the client gives up when 4 s are over", seconds=seconds)
 
 
 @final
@@ -210,3 +211,19 @@ def another_runs_header_is_refused(subject: Subject) -> None:
     body = {"data": [subject.raw.datum()], "run_id": None}
     reply = run.submit("forward", body, headers={"X-Run-Id": other})
     expect(400 <= reply.status_code < 500, "it is a 4xx", status=reply.status_code)
+
+
+@rule(
+    "extensions.a-repeated-create-is-one-run",
+    title="A create repeated under its Idempotency-Key gives the run that it made",
+    section="8.1",
+    needs={"http", "train", "feature:poll/1"},
+)
+def a_repeated_create_is_one_run(subject: Subject) -> None:
+    """Create a trainer twice under one key."""
+    wire = subject.raw
+    body = {"session_id": wire.open_session(), "base_model": subject.base_model, "lora_rank": RANK}
+    key = {"Idempotency-Key": f"create-{subject.seed}"}
+    made = [ok(wire.post("/v1/loops/trainers", body, headers=key))["run"]["id"] for _ in range(2)]
+    subject.log.run_ids.extend(dict.fromkeys(made))
+    expect(made[0] == made[1], "both answers name the same run", seen=made)
