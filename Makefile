@@ -40,7 +40,7 @@ else
 TORCH ?= torch==$(TORCH_PIN)
 endif
 
-.PHONY: help quickstart test test-fast format lint imports types docs check bench mutants clean distclean
+.PHONY: help quickstart test test-fast format lint imports types docs check flake bench mutants clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  %-12s%s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ docs: $(VENV)/.stamp-dev  ## build the documentation into site/, warnings are er
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: format imports types test docs  ## everything a change has to pass
+
+flake: $(VENV)/.stamp-dev  ## run the contract on the mock under 200 seeds, and say which failed
+	$(BIN)/python tools/flake.py $(ARGS)
 
 bench: $(VENV)/.stamp-dev  ## measure import time and the cost of one operation
 	$(BIN)/python tools/bench.py $(ARGS)

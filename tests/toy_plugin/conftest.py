@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore = ["loops_toy", "program.py"]
+collect_ignore = ["contract_of_toy.py", "loops_toy", "program.py"]

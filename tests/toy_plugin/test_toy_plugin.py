@@ -91,3 +91,15 @@ def test_without_the_package_its_names_are_told_as_unknown(tmp_path: Path) -> No
     done = run("-c", program, path=tmp_path)
     assert done.returncode == 1
     assert "PluginError: no installed plugin brings a transport for base_url" in done.stderr
+
+
+def test_its_backend_transport_and_service_keep_the_contract(
+    installed: Path, tmp_path: Path
+) -> None:
+    shutil.copy(HERE / "contract_of_toy.py", tmp_path / "test_contract.py")
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    done = run("-m", "pytest", *options, str(tmp_path), path=installed)
+    assert done.returncode == 0, done.stdout
+    counts = done.stdout.splitlines()[-1]
+    assert "failed" not in counts
+    assert int(counts.split()[0]) >= 30, counts

@@ -15,7 +15,7 @@ from loops_core.protocols import (
     SamplerDescription,
     SampleRequest,
 )
-from loops_toy.state import ToyState, log_probs
+from loops_toy.state import ADAPTER, ToyState, log_probs
 
 
 @final
@@ -33,7 +33,7 @@ class ToySampler:
 
     def load_adapter(self, adapter_id: str, path: Path) -> None:
         if adapter_id not in self._adapters:
-            state = ToyState.load(path / "toy.json", vocab_size=self._description.vocab_size)
+            state = ToyState.load(path / ADAPTER, vocab_size=self._description.vocab_size)
             self._adapters[adapter_id] = state.logits
 
     def drop_adapter(self, adapter_id: str) -> None:

@@ -27,6 +27,11 @@ def load_sizes(model_dir: Path) -> tuple[int, int]:
     return config["vocab_size"], config["max_seq_len"]
 
 
+STATE = "toy.json"
+ADAPTER = "toy_adapter.json"
+"""The files of a whole state and of weights alone: nobody resumes from the second."""
+
+
 def log_probs(logits: list[float]) -> Floats:
     """Return the log-probability of every token."""
     values = np.asarray(logits)

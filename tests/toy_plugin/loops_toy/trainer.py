@@ -14,7 +14,7 @@ from loops_core.protocols import LossFunction, TrainerDescription
 from loops_core.types.datum import Datum
 from loops_core.types.tensor import TensorData
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
-from loops_toy.state import Floats, ToyState, log_probs
+from loops_toy.state import ADAPTER, STATE, Floats, ToyState, log_probs
 
 STEP = 1e-6
 
@@ -111,16 +111,17 @@ class ToyTrainer:
         }
 
     def save(self, path: Path) -> None:
-        self._need().save(path / "toy.json")
+        self._need().save(path / STATE)
 
     def load(self, path: Path, *, optimizer: bool) -> None:
         vocab_size = self._description.vocab_size
-        state = ToyState.load(path / "toy.json", vocab_size=vocab_size)
+        is_adapter = not optimizer and not (path / STATE).exists()
+        state = ToyState.load(path / (ADAPTER if is_adapter else STATE), vocab_size=vocab_size)
         self._state = state if optimizer else ToyState.fresh(state.rank, state.logits)
 
     def export_adapter(self, path: Path) -> None:
         state = self._need()
-        ToyState.fresh(state.rank, state.logits).save(path / "toy.json")
+        ToyState.fresh(state.rank, state.logits).save(path / ADAPTER)
 
     def digest(self) -> str:
         return self._need().digest()

@@ -179,7 +179,9 @@ BAD_CALLS: dict[str, Callable[[JaxTrainer], object]] = {
     "data is empty": lambda t: learn(t, []),
     "loss_fn is 'hinge'": lambda t: t.forward_backward(DATA, loss_fn="hinge", loss_fn_config={}),
     "'beta'] is not a setting of cross_entropy": lambda t: learn(t, DATA, {"beta": 1.0}),
-    "data[1].model_input.chunks[0].tokens[0] is 320": lambda t: learn(t, [DATA[0], make_datum([320])]),
+    "data[1].model_input.chunks[0].tokens[0] is 320": lambda t: learn(
+        t, [DATA[0], make_datum([320])]
+    ),
     "has 65 positions": lambda t: learn(t, [make_datum([3] * 65)]),
     "rank is 0": lambda t: t.init(rank=0, seed=0),
     "rank is 65": lambda t: t.init(rank=65, seed=0),
