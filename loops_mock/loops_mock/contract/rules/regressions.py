@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TypeVar, cast, final
 
 from loops_core import OptimStepResponse
@@ -227,3 +228,21 @@ def a_repeated_create_is_one_run(subject: Subject) -> None:
     made = [ok(wire.post("/v1/loops/trainers", body, headers=key))["run"]["id"] for _ in range(2)]
     subject.log.run_ids.extend(dict.fromkeys(made))
     expect(made[0] == made[1], "both answers name the same run", seen=made)
+
+
+@rule(
+    "retrieve.a-poll-is-held",
+    title="A poll for an operation that waits is not answered 408 at once: it is held for seconds",
+    section="2.6",
+    needs={"http", "train"},
+)
+def a_poll_is_held(subject: Subject) -> None:
+    """Poll the last of several passes right away."""
+    run = subject.raw.open_run()
+    batch = [subject.raw.datum()] * 64
+    last = [run.accepted("forward", {"data": batch}) for _ in range(6)][-1]
+    start = time.perf_counter()
+    reply = run.poll(last)
+    seconds = time.perf_counter() - start
+    is_held = reply.status_code != 408 or seconds >= 1.0
+    expect(is_held, "the poll is held, or tells the end", seconds=seconds)
