@@ -52,11 +52,23 @@ class Plugins:
             _register(manager, _import(entry), entry.name)
         for plugin in extra:
             _register(manager, plugin, None)
-        try:
-            manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise PluginError(f"a plugin has a hook that Loops does not: {error}") from error
+        _check_hooks(manager)
         return cls(manager)
+
+    def including(self, extra: Iterable[object]) -> Self:
+        """Return these plugins and the `extra` ones; what is installed is not looked up again.
+
+        Raises:
+            PluginError: as `load` says, of an extra one.
+        """
+        manager = pluggy.PluginManager(hooks.PROJECT)
+        manager.add_hookspecs(hooks)
+        for name, plugin in self._manager.list_name_plugin():
+            manager.register(plugin, name=name)
+        for plugin in extra:
+            _register(manager, plugin, None)
+        _check_hooks(manager)
+        return type(self)(manager)
 
     def names(self) -> list[str]:
         """Return the plugins' names, sorted."""
@@ -222,6 +234,13 @@ def _import(entry: importlib.metadata.EntryPoint) -> object:
             f"plugin {entry.name!r} ({entry.value}) does not load: {error!r}; expected a module "
             "that can be imported; reinstall it or remove it"
         ) from error
+
+
+def _check_hooks(manager: pluggy.PluginManager) -> None:
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"a plugin has a hook that Loops does not: {error}") from error
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:

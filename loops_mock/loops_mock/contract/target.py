@@ -72,11 +72,11 @@ class Target:
         self.known: dict[str, bool] = {}
         self.advertised: str | None = None
         self._base_model = base_model or _MODELS.get(self.url.partition("?")[0])
-        self._plugins = tuple(plugins)
+        self._plugins = Plugins.load(extra=plugins)
         self._clock = clock
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
-        self._transport = Plugins.load(extra=self._plugins).open_transport(url, api_key=api_key)
+        self._transport = self._plugins.open_transport(url, api_key=api_key)
 
     @property
     def is_http(self) -> bool:
@@ -148,7 +148,7 @@ class Target:
         return ServiceClient(
             base_url=self.url,
             api_key=self.api_key,
-            plugins=Plugins.load(extra=[*self._plugins, shared]),
+            plugins=self._plugins.including([shared]),
             clock=self._clock or clock,
         )
 

@@ -88,6 +88,23 @@ def test_installed_plugins_are_found_by_their_entry_points(
     assert "from-outside" in plugins.model_names()
 
 
+def test_plugins_including_more_are_the_same_ones_and_those(
+    make_distribution: Callable[[str, str], None],
+) -> None:
+    class Extra:
+        @hookimpl
+        def loops_model_names(self) -> list[str]:
+            return ["of-the-extra"]
+
+    before = Plugins.load()
+    make_distribution("loops_late", "")
+    more = before.including([Extra()])
+    assert set(before.names()) < set(more.names())
+    assert "loops_late" not in more.names()
+    assert set(more.model_names()) == {*before.model_names(), "of-the-extra"}
+    assert "of-the-extra" not in before.model_names()
+
+
 @pytest.mark.parametrize(
     "code",
     [
