@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from rich.console import Console
 
 from loops_core.errors import UsageError
-from loops_mock.conformance.document import Asked, make_report
+from loops_mock.conformance.document import Asked, ConformanceReport, make_report
 from loops_mock.conformance.page import write_page
 from loops_mock.conformance.reaching import check_reachable, check_still_there, open_target
 from loops_mock.conformance.terminal import ProgressView, show_report, show_rules
@@ -50,8 +51,30 @@ def run_job(job: Job, *, console: Console | None = None) -> bool:
     rules = _rules_of(job.profile, job.only)
     _check_writable(job.json_path, "json")
     _check_writable(job.html_path, "html")
-    for name in _LOUD:
+    with _quiet():
+        report = _report(job, asked, rules, shown)
+    show_report(shown, report)
+    if job.json_path is not None:
+        job.json_path.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if job.html_path is not None:
+        job.html_path.write_text(write_page(report), encoding="utf-8")
+    return report.verdict == "kept"
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep what a service in this process logs of bad calls out of the report."""
+    levels = {name: logging.getLogger(name).level for name in _LOUD}
+    for name in levels:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _report(job: Job, asked: Asked, rules: tuple[Rule, ...], shown: Console) -> ConformanceReport:
     target = open_target(job.url, api_key=job.api_key, base_model=job.base_model)
     try:
         check_reachable(target)
@@ -71,15 +94,9 @@ def run_job(job: Job, *, console: Console | None = None) -> bool:
                 timeout_s=job.rule_timeout_s,
                 num_at_once=job.jobs,
             )
-        report = make_report(target, asked, found)
+        return make_report(target, asked, found)
     finally:
         target.close()
-    show_report(shown, report)
-    if job.json_path is not None:
-        job.json_path.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    if job.html_path is not None:
-        job.html_path.write_text(write_page(report), encoding="utf-8")
-    return report.verdict == "kept"
 
 
 def list_profile(profile: str, only: Iterable[str], *, console: Console | None = None) -> None:

@@ -224,7 +224,7 @@ def test_likeliest_tokens_come_where_there_is_a_target(trainer: JaxTrainer) -> N
 
 def test_positions_without_advantage_show_no_logprob(trainer: JaxTrainer) -> None:
     ones = np.ones(3, np.float32)
-    data = [make_datum([9, 10, 11], logprobs=-ones, advantages=ones * np.float32([1, 0, 1]))]
+    data = [make_datum([9, 10, 11], logprobs=-ones, advantages=np.asarray([1, 0, 1], np.float32))]
     output = trainer.forward_backward(data, loss_fn="ppo", loss_fn_config={})
     found = output.loss_fn_outputs[0]
     shown = found["logprobs"].to_numpy()

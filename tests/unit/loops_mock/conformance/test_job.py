@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_run_prints_what_it_found_and_writes_both_reports(tmp_path: Path) -> N
         only[1]: Outcome.NOT_OFFERED,
     }
     assert only[0] in html_path.read_text()
+
+
+def test_a_run_leaves_the_logging_of_its_process_as_it_was() -> None:
+    log = logging.getLogger("loops_core")
+    before = log.level
+    run(Job(url=MOCK, only=("submit.empty-data-is-refused",)))
+    assert log.level == before
 
 
 def test_a_broken_rule_is_printed_with_all_that_is_known(report: ConformanceReport) -> None:
