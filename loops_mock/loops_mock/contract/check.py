@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from loops_core.errors import LoopsError
 from loops_mock.contract.comparing import comparable
-from loops_mock.contract.player import RANK, Asked, Player
+from loops_mock.contract.player import RANK, TIMEOUT_S, Asked, Player
 from loops_mock.contract.rule import CheckFailed, expect
 from loops_mock.strategies.program import OptimStep, Pass, Program, ProgramCall, Row
 
@@ -20,18 +20,25 @@ _PROBES: Final = (Row((3, 9, 4), (9, 4, 17)), Row((5,), (6,)))
 """What a trainer is asked at the end."""
 
 
-def check_program(subject: Subject, program: Program, *, sums_are_exact: bool = False) -> None:
+def check_program(
+    subject: Subject,
+    program: Program,
+    *,
+    sums_are_exact: bool = False,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
     """Return if a service does what it must, whatever the program asks.
 
     Args:
         subject: the service under test.
         program: what is asked.
         sums_are_exact: as `Player` has it.
+        timeout_s: how long a result may take; under faults it takes longer.
 
     Raises:
         CheckFailed: it does not.
     """
-    player = Player(subject, sums_are_exact=sums_are_exact)
+    player = Player(subject, sums_are_exact=sums_are_exact, timeout_s=timeout_s)
     try:
         for call in program:
             player.play(call)
@@ -58,6 +65,7 @@ def finish(player: Player) -> None:
     twin = Player(
         player.subject,
         sums_are_exact=exact,
+        timeout_s=player.timeout_s,
         oracle=player.oracle.another(rank=RANK),
         seen=player.seen,
     )

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 RANK: Final = 2
 _SEED: Final = 7
-_TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 60.0
+"""How long a result may take, unless told."""
 
 
 @dataclass(slots=True)
@@ -73,6 +74,7 @@ class Player:
         seen: results by name.
         asked: the operations that were accepted.
         sums_are_exact: as the oracle has it.
+        timeout_s: how long a result may take.
         trainer: whom the calls go to.
     """
 
@@ -81,6 +83,7 @@ class Player:
         subject: Subject,
         *,
         sums_are_exact: bool = False,
+        timeout_s: float = TIMEOUT_S,
         oracle: Oracle | None = None,
         seen: dict[Hashable, object] | None = None,
     ) -> None:
@@ -90,11 +93,13 @@ class Player:
             subject: the service under test.
             sums_are_exact: whether the service promises that a batch leaves the same bits in one
                 call and in several; else they need to be equal call by call.
+            timeout_s: how long a result may take.
             oracle: what must be true of the trainer; None = of a new one.
             seen: results by name, shared by trainers that must agree.
         """
         self.subject = subject
         self.sums_are_exact = sums_are_exact
+        self.timeout_s = timeout_s
         self.oracle = oracle or Oracle(rank=RANK, sums_are_exact=sums_are_exact)
         self.seen: dict[Hashable, object] = {} if seen is None else seen
         self.asked: list[Asked] = []
@@ -266,7 +271,7 @@ class Player:
         """Compare a sample's log-probabilities with those of a pass over the same weights."""
         text = (*call.prompt, *tokens)
         row = Row(tuple(text[:-1]), tuple(text[1:]))
-        output = self.trainer.forward([row.datum()]).result(_TIMEOUT_S)
+        output = self.trainer.forward([row.datum()]).result(self.timeout_s)
         scored = output.loss_fn_outputs[0]["logprobs"].to_numpy()[len(call.prompt) - 1 :]
         # float32 on both sides; sums that run in another order differ by about 1e-6.
         near = scored.shape == (len(logprobs),) and np.allclose(scored, logprobs, atol=1e-4)
@@ -286,7 +291,7 @@ class Player:
         asked.was_read = True
         wanted, told = asked.expected, say(asked.call)
         try:
-            result = asked.future.result(_TIMEOUT_S)
+            result = asked.future.result(self.timeout_s)
         except LoopsError as error:
             _check_error(told, error, wanted.error_class)
             return None
