@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from loops_mock.contract.check import finish
 from loops_mock.contract.player import Player
-from loops_mock.contract.search import MakesSubjects
+from loops_mock.contract.search import MakesSubjects, beside_other_threads
 from loops_mock.strategies.data import prompts, row_batches
 from loops_mock.strategies.program import (
     REFUSALS,
@@ -202,13 +202,14 @@ def run_machine(
     from hypothesis.core import seed as seeded
 
     bound = machine if seed is None else seeded(seed)(machine)
-    run_state_machine_as_test(
-        bound,
-        settings=settings(
-            max_examples=max_examples,
-            stateful_step_count=MOST_CALLS,
-            deadline=None,
-            database=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
-    )
+    with beside_other_threads():
+        run_state_machine_as_test(
+            bound,
+            settings=settings(
+                max_examples=max_examples,
+                stateful_step_count=MOST_CALLS,
+                deadline=None,
+                database=None,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            ),
+        )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -43,6 +44,21 @@ class FailingProgram:
     def __str__(self) -> str:
         """Return the calls, one a line, and what was wrong."""
         return f"{self.program}\n{self.failure}"
+
+
+@contextmanager
+def beside_other_threads() -> Generator[None]:
+    """Let Hypothesis draw while a service's threads draw from `random` for themselves.
+
+    Hypothesis takes any change of the global generator during a draw as the strategy's own doing.
+    """
+    from hypothesis.errors import HypothesisDeprecationWarning
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Do not use the `random` module", HypothesisDeprecationWarning
+        )
+        yield
 
 
 def find_failing_program(
@@ -94,7 +110,7 @@ def find_failing_program(
     def try_programs(program: Program) -> None:
         assert not look.fails(program)
 
-    with suppress(AssertionError, Flaky):
+    with suppress(AssertionError, Flaky), beside_other_threads():
         try_programs()
     if look.smallest is not None:
         shrink(look.smallest.program, look.fails, most_attempts=most_attempts)

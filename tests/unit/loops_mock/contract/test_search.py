@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisDeprecationWarning
 from tests.unit.loops_mock.contract.faulty import Fault, open_faulty
 
 from loops_mock.contract.check import check_program
 from loops_mock.contract.machine import MOST_CALLS, make_machine, run_machine
 from loops_mock.contract.rule import CheckFailed
-from loops_mock.contract.search import find_failing_program
+from loops_mock.contract.search import beside_other_threads, find_failing_program
 from loops_mock.contract.shrinking import shrink
 from loops_mock.contract.target import Target
 from loops_mock.strategies import (
@@ -141,3 +145,15 @@ def test_shrinking_tries_no_more_than_it_may() -> None:
 
     shrink(Program(TRAIN * 5), still_fails, most_attempts=3)
     assert len(tried) == 3
+
+
+def test_a_service_may_draw_random_numbers_while_examples_are_drawn() -> None:
+    @settings(max_examples=3, database=None)
+    @given(st.integers().map(lambda number: number + int(random.random())))
+    def look(number: int) -> None:
+        assert isinstance(number, int)
+
+    with pytest.raises(HypothesisDeprecationWarning):
+        look()
+    with beside_other_threads():
+        look()
