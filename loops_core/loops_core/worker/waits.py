@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -37,16 +36,15 @@ class Doorbell:
 
     def answer(self) -> None:
         """Forget that it was rung; whoever rings from now on is heard."""
-        try:
-            while True:
-                self._rings.get_nowait()
-        except Empty:
-            pass
+        while not self._rings.empty():  # nobody else takes any
+            self._rings.get_nowait()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return once it has rung, and answer it; or after so many seconds."""
-        with contextlib.suppress(Empty):
+        try:
             self._rings.get(timeout=timeout_s)
+        except Empty:
+            return
         self.answer()
 
     def listen(self, tell: Callable[[], object]) -> None:
