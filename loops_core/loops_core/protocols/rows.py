@@ -53,6 +53,24 @@ class Row:
         return int(np.count_nonzero(active))
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a datum brings, read and checked.
+
+    Attributes:
+        ids: its tokens.
+        targets: [N] or [N, K], -100 where there is none; None = each predicts the next token.
+        scored, active: as a row has them; None where nothing had to know them yet.
+        inputs: as a row has them.
+    """
+
+    ids: list[int]
+    targets: Ids | None
+    scored: Bools | None
+    active: Bools | None
+    inputs: dict[str, NDArray[np.float64]]
+
+
 def make_rows(
     data: Sequence[Datum], loss: LossSpec, *, vocab_size: int, max_seq_len: int
 ) -> list[Row]:
@@ -67,6 +85,15 @@ def make_rows(
             datum and the field.
         UnsupportedError: a datum with an image.
     """
+    return [_to_row(parts) for parts in _read(data, loss, vocab_size, max_seq_len)]
+
+
+def check_rows(data: Sequence[Datum], loss: LossSpec, *, vocab_size: int, max_seq_len: int) -> None:
+    """Raise what `make_rows` raises; makes no row, which takes less time."""
+    _read(data, loss, vocab_size, max_seq_len)
+
+
+def _read(data: Sequence[Datum], loss: LossSpec, vocab_size: int, max_seq_len: int) -> list[_Parts]:
     if not data:
         raise UsageError("data is empty: expected at least one datum", field="data")
     if len(data) % loss.rows_per_term:
@@ -76,44 +103,62 @@ def make_rows(
             "rejected)",
             field="data",
         )
-    rows = [
-        _make_row(f"data[{number}]", datum, loss, vocab_size, max_seq_len)
+    found = [
+        _read_datum(f"data[{number}]", datum, loss, vocab_size, max_seq_len)
         for number, datum in enumerate(data)
     ]
-    widths = {row.targets.shape[1:] for row in rows}
+    widths = {() if each.targets is None else each.targets.shape[1:] for each in found}
     if len(widths) > 1:
         raise UsageError(
             "data mixes target_tokens of shape (N,) and (N, K), or different K: expected one "
             f"form, found {sorted(widths)} behind N",
             field="data",
         )
-    return rows
+    return found
 
 
-def _make_row(where: str, datum: Datum, loss: LossSpec, vocab_size: int, max_seq_len: int) -> Row:
+def _read_datum(
+    where: str, datum: Datum, loss: LossSpec, vocab_size: int, max_seq_len: int
+) -> _Parts:
     ids = _read_tokens(where, datum, vocab_size, max_seq_len)
-    tokens = np.array(ids, dtype=np.int64)
     given = datum.loss_fn_inputs.get(TARGETS)
-    if given is None:
-        targets = np.array([*ids[1:], IGNORED_TARGET], dtype=np.int64)
-    else:
-        targets = _read_targets(where, given, len(ids), loss)
-    scored = targets != IGNORED_TARGET
-    targets = np.where(scored, targets, 0)
-    if int(targets.view(np.uint64).max()) >= vocab_size:  # as unsigned, a negative id is large
-        raise _wrong_id(f"{where}.loss_fn_inputs['{TARGETS}']", targets, vocab_size)
+    targets = None if given is None else _read_targets(where, given, len(ids), loss, vocab_size)
+    shape = (len(ids),) if targets is None else targets.shape
     found = {
-        spec.name: _read_input(where, datum, spec, targets.shape)
+        spec.name: _read_input(where, datum, spec, shape)
         for spec in loss.inputs
         if spec.required or spec.name in datum.loss_fn_inputs
     }
+    if not found:
+        return _Parts(ids, targets, None, None, found)
+    scored = _find_scored(ids, targets)
     gate = found.get(loss.active_input or "")
     active = scored if gate is None else scored & (gate != 0.0)
     inputs = {name: np.where(active, values, 0.0) for name, values in found.items()}
     for name, values in inputs.items():
         if not float(np.abs(values).max()) <= _LARGEST:
             raise _not_finite(f"{where}.loss_fn_inputs[{name!r}]", values)
-    return Row(tokens=tokens, targets=targets, scored=scored, active=active, inputs=inputs)
+    return _Parts(ids, targets, scored, active, inputs)
+
+
+def _find_scored(ids: list[int], targets: Ids | None) -> Bools:
+    """Return where there is a target: without any of its own, everywhere but at the end."""
+    return np.arange(len(ids)) < len(ids) - 1 if targets is None else targets != IGNORED_TARGET
+
+
+def _to_row(parts: _Parts) -> Row:
+    tokens = np.array(parts.ids, dtype=np.int64)
+    targets = parts.targets
+    scored = _find_scored(parts.ids, targets) if parts.scored is None else parts.scored
+    if targets is None:
+        targets = np.append(tokens[1:], 0)
+    return Row(
+        tokens=tokens,
+        targets=np.where(scored, targets, 0),
+        scored=scored,
+        active=scored if parts.active is None else parts.active,
+        inputs=parts.inputs,
+    )
 
 
 def _read_tokens(where: str, datum: Datum, vocab_size: int, max_seq_len: int) -> list[int]:
@@ -137,7 +182,9 @@ def _read_tokens(where: str, datum: Datum, vocab_size: int, max_seq_len: int) ->
     return ids
 
 
-def _read_targets(where: str, given: TensorData, length: int, loss: LossSpec) -> Ids:
+def _read_targets(
+    where: str, given: TensorData, length: int, loss: LossSpec, vocab_size: int
+) -> Ids:
     field = f"{where}.loss_fn_inputs['{TARGETS}']"
     if given.dtype not in _INTEGERS:
         raise UsageError(f"{field} is {given.dtype}: expected int64", field=field)
@@ -150,7 +197,12 @@ def _read_targets(where: str, given: TensorData, length: int, loss: LossSpec) ->
             "model_input",
             field=field,
         )
-    return given.to_numpy().astype(np.int64, copy=False)
+    targets = given.to_numpy().astype(np.int64, copy=False)
+    if int(targets.view(np.uint64).max()) >= vocab_size:  # as unsigned, a negative id is large
+        ids = np.where(targets == IGNORED_TARGET, 0, targets)
+        if int(ids.view(np.uint64).max()) >= vocab_size:
+            raise _wrong_id(field, ids, vocab_size)
+    return targets
 
 
 def _read_input(

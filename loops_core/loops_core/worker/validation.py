@@ -13,7 +13,7 @@ from typing import Final
 from loops_core.errors import UnsupportedError, UsageError
 from loops_core.protocols import LossFunction, TrainerDescription
 from loops_core.protocols.loss_settings import complete_settings
-from loops_core.protocols.rows import make_rows
+from loops_core.protocols.rows import check_rows
 from loops_core.types.datum import Datum
 from loops_core.types.operation import (
     ForwardBody,
@@ -61,7 +61,7 @@ def check_forward(body: ForwardBody, trainer: TrainerDescription) -> None:
         )
     for position, datum in enumerate(body.data):
         _check_names(f"data[{position}]", datum, trainer)
-    make_rows(body.data, loss, vocab_size=trainer.vocab_size, max_seq_len=trainer.max_seq_len)
+    check_rows(body.data, loss, vocab_size=trainer.vocab_size, max_seq_len=trainer.max_seq_len)
 
 
 def _known_loss(loss_fn: str, trainer: TrainerDescription) -> LossFunction:

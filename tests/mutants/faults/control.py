@@ -215,7 +215,7 @@ CONTROL: Final = (
         "worker",
         (
             Edit(
-                "loops_core.protocols.rows:_make_row",
+                "loops_core.protocols.rows:_read_datum",
                 "not float(np.abs(values).max()) <= _LARGEST",
                 "False",
             ),

@@ -104,7 +104,7 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_ROWS}:_make_row",
+                f"{_ROWS}:_read_datum",
                 "np.where(active, values, 0.0)",
                 "np.where(active, np.maximum(values, 0.0), 0.0)",
             ),
@@ -116,7 +116,7 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_ROWS}:_make_row",
+                f"{_ROWS}:_read_datum",
                 "np.where(active, values, 0.0)",
                 "np.where(active, np.sign(values), 0.0)",
             ),
@@ -128,7 +128,7 @@ PASSES: Final = (
         "mock-backend",
         (
             Edit(
-                f"{_ROWS}:_make_row",
+                f"{_ROWS}:_read_datum",
                 "scored if gate is None else scored & (gate != 0.0)",
                 "scored",
             ),
