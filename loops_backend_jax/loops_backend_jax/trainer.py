@@ -10,7 +10,6 @@ from typing import final
 from loops_backend_jax.lora.adapter import make_adapter_spec
 from loops_backend_jax.train.call import MAX_TOP_K, CallPlan, CallResult, make_plan, run_call
 from loops_backend_jax.train.outputs import make_output
-from loops_backend_jax.train.rows import Row, make_rows
 from loops_backend_jax.train.saving import load_train_state, save_train_state, state_digest
 from loops_backend_jax.train.state import TrainState, init_state, make_state
 from loops_backend_jax.train.step import (
@@ -24,6 +23,7 @@ from loops_backend_jax.weights.peft import is_peft_dir, load_peft, save_peft
 from loops_core.errors import CheckpointError, RemoteOpError, UsageError
 from loops_core.protocols import LossFunction, TrainerDescription, TrainerSpec
 from loops_core.protocols.loss_specs import SKIP_NORMALIZATION
+from loops_core.protocols.rows import Row, make_rows
 from loops_core.types.datum import Datum
 from loops_core.types.training import AdamParams, ForwardBackwardOutput, LossFnConfig
 
@@ -254,13 +254,13 @@ class JaxTrainer:
             )
         return losses[loss_fn]
 
-    def _rows(self, data: Sequence[Datum], loss_fn: str) -> tuple[Row, ...]:
+    def _rows(self, data: Sequence[Datum], loss_fn: str) -> list[Row]:
         limits = self._description
         return make_rows(
             data,
             self._loss(loss_fn),
             vocab_size=limits.vocab_size,
-            max_tokens=limits.max_seq_len,
+            max_seq_len=limits.max_seq_len,
         )
 
     def _run(self, plan: CallPlan, rows: Sequence[Row], *, with_gradients: bool) -> CallResult:

@@ -33,11 +33,11 @@ from loops_backend_jax.models.decoder import Decoder, apply_decoder, unembedding
 from loops_backend_jax.resolvers.cache import make_cache_root
 from loops_backend_jax.resolvers.smollm2 import resolve_smollm2
 from loops_backend_jax.train.call import CallResult, make_plan, run_call
-from loops_backend_jax.train.rows import make_rows
 from loops_backend_jax.train.state import make_state
 from loops_backend_jax.weights.load import BaseModel
 from loops_core.errors import UnreachableError, UnsupportedError
 from loops_core.protocols import LossFunction
+from loops_core.protocols.rows import make_rows
 from loops_core.types.datum import Datum, ModelInput
 from loops_core.types.tensor import TensorData
 from loops_core.types.training import LossFnConfig
@@ -180,7 +180,7 @@ def run_data(
 ) -> CallResult:
     """Return loss, log-probabilities and gradients of the datums' loss sum."""
     settings = BackendSettings(max_logits_bytes=max_logits_bytes)
-    limits = {"vocab_size": base.config.vocab_size, "max_tokens": base.config.max_positions}
+    limits = {"vocab_size": base.config.vocab_size, "max_seq_len": base.config.max_positions}
     return run_call(
         make_plan(base.model, settings, loss, config or {}, top_k=top_k),
         base.params,

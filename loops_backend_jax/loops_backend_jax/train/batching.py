@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from loops_backend_jax.train.rows import Row
+from loops_core.protocols.rows import Row
 
 SHORTEST_ROW = 16
 FINE_FROM = 256
@@ -121,25 +121,23 @@ def _power_of_two_below(number: int) -> int:
 
 
 def _fill(rows: Sequence[Row], num_rows: int, length: int, names: Sequence[str]) -> Batch:
-    def padded(arrays: Sequence[np.ndarray]) -> Array:
-        filled = np.zeros((num_rows, length, *arrays[0].shape[1:]), arrays[0].dtype)
+    def padded(arrays: Sequence[np.ndarray], dtype: type[np.generic]) -> Array:
+        filled = np.zeros((num_rows, length, *arrays[0].shape[1:]), dtype)
         for at, array in enumerate(arrays):
             filled[at, : len(array)] = array
         return jnp.asarray(filled)
 
-    segments = [np.ones_like(row.tokens) for row in rows]
-    positions = [np.arange(len(row.tokens), dtype=np.int32) for row in rows]
     return Batch(
-        tokens=padded([row.tokens for row in rows]),
-        positions=padded(positions),
-        segment_ids=padded(segments),
-        targets=padded([row.targets for row in rows]),
-        scored=padded([row.scored for row in rows]),
-        active=padded([row.active for row in rows]),
-        inputs={name: padded([_input(row, name) for row in rows]) for name in names},
+        tokens=padded([row.tokens for row in rows], np.int32),
+        positions=padded([np.arange(len(row.tokens)) for row in rows], np.int32),
+        segment_ids=padded([np.ones_like(row.tokens) for row in rows], np.int32),
+        targets=padded([row.targets for row in rows], np.int32),
+        scored=padded([row.scored for row in rows], np.bool_),
+        active=padded([row.active for row in rows], np.bool_),
+        inputs={name: padded([_input(row, name) for row in rows], np.float32) for name in names},
     )
 
 
 def _input(row: Row, name: str) -> np.ndarray:
     """Return a row's input; 1 where it is active and lacks what others of its term bring."""
-    return row.inputs.get(name, row.active.astype(np.float32))
+    return row.inputs.get(name, row.active)

@@ -14,7 +14,6 @@ from loops_backend_jax.config import BackendSettings
 from loops_backend_jax.lora.adapter import Factors, Params
 from loops_backend_jax.models.decoder import Decoder
 from loops_backend_jax.train.batching import gather_rows, make_batches
-from loops_backend_jax.train.rows import Row
 from loops_backend_jax.train.state import TrainState
 from loops_backend_jax.train.step import (
     LossCombine,
@@ -27,6 +26,7 @@ from loops_backend_jax.train.step import (
 )
 from loops_core.protocols import LossFunction, LossSettings
 from loops_core.protocols.loss_settings import complete_settings
+from loops_core.protocols.rows import Row
 from loops_core.types.training import LossFnConfig
 
 MAX_TOP_K: Final = 20

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from loops_backend_jax.train.call import CallPlan, CallResult
-from loops_backend_jax.train.rows import Row
 from loops_core.protocols.loss_specs import SKIP_NORMALIZATION
+from loops_core.protocols.rows import Row
 from loops_core.types.tensor import TensorData
 from loops_core.types.training import IGNORED_TARGET, ForwardBackwardOutput
 

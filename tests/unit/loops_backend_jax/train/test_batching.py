@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loops_backend_jax.train.batching import gather_rows, make_batches, row_length_for
-from loops_backend_jax.train.rows import Row
+from loops_core.protocols.rows import Row
 
 
 def make_row(length: int, *names: str) -> Row:
-    tokens = np.arange(1, length + 1, dtype=np.int32)
+    tokens = np.arange(1, length + 1)
     active = np.ones(length, np.bool_)
-    inputs = {name: np.full(length, 2.0, np.float32) for name in names}
+    inputs = {name: np.full(length, 2.0) for name in names}
     return Row(tokens=tokens, targets=tokens, scored=active, active=active, inputs=inputs)
 
 
@@ -55,6 +55,15 @@ def test_padding_is_segment_zero_and_counts_nowhere() -> None:
     assert np.asarray(batch.positions).tolist() == [[0, 1, 2] + [0] * 13]
     for array in (batch.scored, batch.active, batch.inputs["weights"]):
         assert not np.asarray(array)[0, 3:].any()
+
+
+def test_a_batch_is_in_the_dtypes_of_the_maths() -> None:
+    (placement,) = make_batches([make_row(3, "weights")], max_batch_tokens=64)
+    batch = placement.batch
+    whole = (batch.tokens, batch.positions, batch.segment_ids, batch.targets)
+    assert {array.dtype.name for array in whole} == {"int32"}
+    assert {array.dtype.name for array in (batch.scored, batch.active)} == {"bool"}
+    assert batch.inputs["weights"].dtype.name == "float32"
 
 
 def test_rows_with_other_inputs_go_into_other_batches() -> None:

@@ -10,7 +10,7 @@ import pytest
 from loops_core.errors import UnsupportedError, UsageError
 from loops_core.protocols import LossInput, LossSpec
 from loops_core.protocols.loss_specs import CROSS_ENTROPY, DPO, PPO
-from loops_core.protocols.rows import Row, make_rows
+from loops_core.protocols.rows import Row, check_rows, make_rows
 from loops_core.types.datum import Datum, EncodedTextChunk, ImageChunk, ModelInput
 from loops_core.types.tensor import TensorData
 
@@ -31,6 +31,7 @@ def make_datum(tokens: list[int], **inputs: np.ndarray[Any, Any]) -> Datum:
 
 
 def rows(*data: Datum, loss: LossSpec = CROSS_ENTROPY) -> list[Row]:
+    check_rows(data, loss, vocab_size=10, max_seq_len=6)
     return make_rows(data, loss, vocab_size=10, max_seq_len=6)
 
 
